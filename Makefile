@@ -1,0 +1,51 @@
+# make demo | test | check | bench. Works with a plain python3 -m venv; PYTHON= chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+
+# Options of `make demo`
+SEED ?= 0
+STEPS ?= 12000
+OBS ?= state
+RUN ?= runs/demo-seed$(SEED)
+
+.PHONY: demo test check format lint types imports bench clean
+
+demo: $(RUNTIME)
+	$(BIN)/serl demo --seed $(SEED) --steps $(STEPS) --obs $(OBS) --run $(RUN)
+
+test: $(DEV)
+	$(BIN)/pytest
+
+check: format lint types imports test
+
+format: $(DEV)
+	$(BIN)/ruff format --check .
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+
+types: $(DEV)
+	$(BIN)/mypy
+
+imports: $(DEV)
+	$(BIN)/lint-imports
+
+bench: $(DEV)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner]'
+	touch $@
+
+$(DEV): $(RUNTIME)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,dev]'
+	touch $@

@@ -1,0 +1,27 @@
+"""What a human's input device, or a scripted stand-in for one, must offer the actor."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+
+class TeleopCommand(NamedTuple):
+    """The newest wish of the human."""
+
+    action: Float[np.ndarray, "a"]  # tool frame, in [-1, 1], the task's action scale
+    is_engaged: bool  # deflected: the human wants to act now
+    hands_back: bool = False  # ends the hold at once (a button, or the script); no effect while engaged
+
+
+class Teleop(Protocol):
+    """One device. `open` acts; the constructor only stores."""
+
+    def open(self) -> None:
+        """Start reading the device."""
+
+    def read(self) -> TeleopCommand:
+        """Return the newest command without blocking."""
+
+    def close(self) -> None:
+        """Stop reading. Safe to call twice."""

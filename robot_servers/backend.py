@@ -1,0 +1,87 @@
+"""What a robot driver must offer to the server. The safety kernel sits above it, in every control tick.
+
+A backend owns the control loop and its clock. In each tick it asks the servo (the safety kernel)
+for the reference pose that the impedance law may track, so no command can reach the arm past it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3, Vector7
+
+Floats = NDArray[np.float64]
+
+
+class Reference(NamedTuple):
+    """The set-point of one control tick, base frame."""
+
+    position_m: Floats  # [3]
+    quaternion: Floats  # [4] xyzw, unit
+
+
+Servo = Callable[[float, Floats, Floats], Reference]
+"""(robot's clock in s, measured position [3], measured quaternion xyzw [4]) -> reference.
+
+Called once per control tick from the control loop; must not block or raise.
+"""
+
+
+class RobotBackend(Protocol):
+    """One arm and its gripper. Calls come from the service, one at a time."""
+
+    name: str
+    is_simulated: bool
+    is_lockstep: bool  # time moves only by `advance`
+    scene: str | None
+
+    def start(self, servo: Servo) -> None:
+        """Connect and start the control loop, holding the present pose. In lockstep: no thread."""
+
+    def stop(self) -> None:
+        """End the loop and disconnect. Safe to call twice."""
+
+    def now_s(self) -> float:
+        """Return the robot's clock (simulated time in simulation)."""
+
+    def state(self) -> RobotState:
+        """Return the newest reading. `mode`, `lease_epoch` and `is_stale` are filled in above."""
+
+    def set_impedance(self, params: ImpedanceParams) -> None:
+        """Adopt checked gains; ramps with a time constant of at least 0.1 s."""
+
+    def set_gripper(self, position: float, speed_m_s: float, force_n: float) -> None:
+        """Start a gripper motion; returns at once."""
+
+    def set_load(self, mass_kg: float, center_m: Vector3, inertia_kg_m2: tuple[float, ...]) -> None:
+        """Tell the arm its payload."""
+
+    def start_joint_reset(self) -> None:
+        """Begin the slow joint-space move to the rest posture; the servo is still called, unheeded."""
+
+    def joint_reset_error_rad(self) -> float | None:
+        """Return the largest joint error of a running joint reset, or None when none runs."""
+
+    def cancel_joint_reset(self) -> None:
+        """Hold where the arm is."""
+
+    def recover(self) -> None:
+        """Clear a reflex in the driver. Called only on a client's explicit request."""
+
+    def fault(self) -> str | None:
+        """Return the driver's latched fault, such as ``reflex``, or None."""
+
+
+class SimBackend(RobotBackend, Protocol):
+    """What only a simulator can do."""
+
+    def advance(self, duration_s: float) -> None:
+        """Run the control loop for `duration_s` (rounded to ticks) of simulated time. Lockstep only."""
+
+    def reset(self, seed: int | None, pose: Vector7 | None) -> None:
+        """Put the arm at rest at `pose` (the scene's start pose if None), by inverse kinematics.
+
+        `state().truth` tells how the task stands.
+        """

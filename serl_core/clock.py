@@ -1,0 +1,76 @@
+"""Time as an argument: a drift-free rate on a monotonic clock, and a clock for the simulator and tests."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+class ManualClock:
+    """A clock that moves only when told: the time of a lockstep simulation, or of a test."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self._now_s = now_s
+
+    def __call__(self) -> float:
+        """Return the present time in seconds."""
+        return self._now_s
+
+    def advance(self, duration_s: float) -> None:
+        """Move on by `duration_s` >= 0 seconds."""
+        if duration_s < 0:
+            raise ValueError(f"time cannot go back: {duration_s} s")
+        self._now_s += duration_s
+
+    sleep = advance
+
+
+class Rate:
+    """Ticks at k / hz after the first, whatever the work between them took: it does not drift.
+
+    A tick missed by more than a whole period is skipped, not caught up, so that a pause is never
+    followed by a burst of commands. Late ticks are counted in `late`, never hidden.
+    """
+
+    def __init__(
+        self,
+        hz: float,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.period_s = 1.0 / hz
+        self.late = 0
+        self._clock = clock
+        self._sleep = sleep
+        self._next_s: float | None = None
+
+    def restart(self) -> None:
+        """Forget the schedule: the next tick is one period from now."""
+        self._next_s = self._clock() + self.period_s
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the next tick and move the schedule on to the one after it.
+
+        Use it when something else does the waiting (the robot server replies at the tick). Zero
+        when the tick is already past.
+        """
+        now_s = self._clock()
+        if self._next_s is None:
+            self._next_s = now_s + self.period_s
+        left_s = self._next_s - now_s
+        if left_s < 0:
+            self.late += 1
+            logger.warning("control tick late by %.1f ms", -1e3 * left_s)
+            self._next_s += math.floor(-left_s / self.period_s) * self.period_s
+        self._next_s += self.period_s
+        return max(left_s, 0.0)
+
+    def wait(self) -> None:
+        """Sleep to the next tick."""
+        left_s = self.remaining_s()
+        if left_s > 0:
+            self._sleep(left_s)

@@ -1,0 +1,253 @@
+"""A task, described by values: frozen, checked on creation, printable and savable.
+
+A task is one file in `examples/` with a `TaskConfig`. Everything here is computed without hardware,
+so the learner never builds an environment.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+from serl_core.errors import ConfigError
+from serl_core.robots.messages import ImpedanceParams, Vector3, Vector7
+from serl_core.types import ActionBlock, ActionSpec, EnvSpec
+
+MAX_SPEED_M_S = 0.25  # SAFETY 1.4 rule 4: what the robot server allows by default
+MAX_SPEED_RAD_S = 1.0
+SHOULDER_M = (0.0, 0.0, 0.333)
+REACH_M = 0.855  # Franka's data sheet: from the shoulder to the flange
+FLANGE_TO_TCP_M = 0.107 + 0.1034
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyBox:
+    """Where the tool centre point may be sent, in the robot's base frame."""
+
+    low_m: Vector3
+    high_m: Vector3
+    max_tilt_rad: float = 0.5  # from straight down
+
+    def __post_init__(self) -> None:
+        for axis, low, high in zip("xyz", self.low_m, self.high_m, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ConfigError(f"SafetyBox.{axis}: low must be below high, got {low} m and {high} m")
+        _between("SafetyBox.max_tilt_rad", self.max_tilt_rad, 0.0, math.pi, "rad")
+
+    def contains(self, position_m: Vector3, margin_m: float = 0.0) -> bool:
+        """Return whether a position lies inside, at least `margin_m` from every side."""
+        return all(
+            low + margin_m <= value <= high - margin_m
+            for value, low, high in zip(position_m, self.low_m, self.high_m, strict=True)
+        )
+
+
+class PoseFrame(Enum):
+    """In which frame the policy sees the tool's pose."""
+
+    TARGET = "target"  # relative to the task's target: the state-based scaffold, needs to know it
+    EPISODE_START = "episode_start"  # relative to where the episode began: ego-centric, as in the paper
+
+
+class ProprioTerm(Enum):
+    """A part of the proprioceptive observation, and its length."""
+
+    TCP_POSE = "tcp_pose"  # 6: position, then rotation vector, in the PoseFrame
+    TCP_TWIST = "tcp_twist"  # 6: in the tool frame
+    TCP_WRENCH = "tcp_wrench"  # 6: in the tool frame
+    REFERENCE_ERROR = "reference_error"  # 6: set-point relative to the measured pose, tool frame
+    GRIPPER = "gripper"  # 1
+    Q = "q"  # 7
+    DQ = "dq"  # 7
+
+    @property
+    def size(self) -> int:
+        """How many numbers the term has."""
+        return {"gripper": 1, "q": 7, "dq": 7}.get(self.value, 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProprioScale:
+    """What each unit is multiplied by, so that the networks see numbers of order one."""
+
+    per_m: float = 10.0
+    per_rad: float = 5.0
+    per_m_s: float = 1.0
+    per_rad_s: float = 1.0
+    per_n: float = 0.02
+    per_nm: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """One camera of the observation."""
+
+    name: str
+    height: int = 128
+    width: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationConfig:
+    """What the policy sees."""
+
+    proprio: tuple[ProprioTerm, ...] = (
+        ProprioTerm.TCP_POSE,
+        ProprioTerm.TCP_TWIST,
+        ProprioTerm.TCP_WRENCH,
+    )
+    pose_frame: PoseFrame = PoseFrame.EPISODE_START
+    scale: ProprioScale = field(default_factory=ProprioScale)
+    cameras: tuple[CameraConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.proprio or len(set(self.proprio)) != len(self.proprio):
+            names = [term.value for term in self.proprio]
+            raise ConfigError(f"ObservationConfig.proprio: terms must be unique and not empty, got {names}")
+
+    @property
+    def proprio_size(self) -> int:
+        """Length of the proprioceptive vector."""
+        return sum(term.size for term in self.proprio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionConfig:
+    """How far an action of 1 moves the target from the measured pose, in the tool frame."""
+
+    translation_m: float = 0.015
+    rotation_rad: float = 0.06
+    has_gripper: bool = False
+
+    @property
+    def spec(self) -> ActionSpec:
+        """Return the action's blocks: a tool-frame twist, and the gripper if there is one."""
+        blocks = [ActionBlock("twist", 6)]
+        if self.has_gripper:
+            blocks.append(ActionBlock("gripper", 1))
+        return ActionSpec(tuple(blocks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetConfig:
+    """Where an episode starts, and how the arm gets there."""
+
+    pose: Vector7  # centre of the start poses, base frame
+    randomise_m: Vector3 = (0.0, 0.0, 0.0)  # uniform, +- per axis
+    randomise_rz_rad: float = 0.0  # uniform, +- about the base's z axis
+    lift_to_z_m: float | None = None  # go straight up to this height first
+    tolerance_m: float = 0.004
+    tolerance_rad: float = 0.03
+    tries: int = 3  # then ResetError
+    is_teleport: bool = False  # simulation only: put the arm there at once
+
+    def __post_init__(self) -> None:
+        norm = math.sqrt(sum(value * value for value in self.pose[3:]))
+        if not all(map(math.isfinite, self.pose)) or abs(norm - 1.0) > 1e-2:
+            raise ConfigError(
+                f"ResetConfig.pose: needs x y z qx qy qz qw with a unit quaternion, got {self.pose} of norm {norm:.3f}"
+            )
+        if self.tries < 1:
+            raise ConfigError(f"ResetConfig.tries: must be at least 1, got {self.tries}")
+        _between("ResetConfig.randomise_rz_rad", self.randomise_rz_rad, 0.0, math.pi, "rad")
+
+
+class RewardKind(Enum):
+    """Who says that the task is done. A task file may give its own function instead."""
+
+    SIM_TRUTH = "sim_truth"  # the simulator
+    POSE = "pose"  # the tool is at the target pose, within the tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """A sparse reward of 1 on success, which also ends the episode."""
+
+    kind: RewardKind = RewardKind.SIM_TRUTH
+    tolerance_m: float = 0.005
+    tolerance_rad: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Everything about a task but its code."""
+
+    name: str
+    scene: str | None = None  # of the simulator; None for a task that exists only on a real arm
+    control_hz: float = 10.0
+    time_limit_steps: int = 100
+    box: SafetyBox
+    target_pose: Vector7  # the tool's pose when the task is done, base frame
+    reset: ResetConfig
+    action: ActionConfig = field(default_factory=ActionConfig)
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    compliance: ImpedanceParams = field(default_factory=ImpedanceParams)  # while the policy acts
+    precision: ImpedanceParams = field(
+        default_factory=lambda: ImpedanceParams(
+            translational_stiffness_n_m=2000.0,
+            rotational_stiffness_nm_rad=150.0,
+            translational_clip_m=(0.01,) * 6,
+        )
+    )  # while the arm resets
+
+    def __post_init__(self) -> None:
+        _between("TaskConfig.control_hz", self.control_hz, 1.0, 100.0, "Hz")
+        if self.time_limit_steps < 1:
+            raise ConfigError(f"TaskConfig.time_limit_steps: must be at least 1, got {self.time_limit_steps}")
+        self._check_speed("translation_m", self.action.translation_m, MAX_SPEED_M_S, "m")
+        self._check_speed("rotation_rad", self.action.rotation_rad, MAX_SPEED_RAD_S, "rad")
+        self._check_start()
+
+    def _check_speed(self, name: str, scale: float, limit: float, unit: str) -> None:
+        speed = scale * self.control_hz
+        if not (scale > 0 and speed <= limit):
+            raise ConfigError(
+                f"ActionConfig.{name}: {scale} {unit} at {self.control_hz} Hz is {speed:.3g} {unit}/s; allowed is "
+                f"above 0 and at most {limit} {unit}/s, so at most {limit / self.control_hz:.3g} {unit}"
+            )
+
+    def _check_start(self) -> None:
+        x, y, z = self.reset.pose[:3]
+        for sign in (-1.0, 1.0):
+            dx, dy, dz = (sign * value for value in self.reset.randomise_m)
+            corner = (x + dx, y + dy, z + dz)
+            if not self.box.contains(corner):
+                raise ConfigError(
+                    f"ResetConfig.pose: start position {_metres(corner)} is outside the SafetyBox "
+                    f"{_metres(self.box.low_m)} to {_metres(self.box.high_m)}; widen the box or move the start"
+                )
+            if math.dist(corner, SHOULDER_M) > REACH_M + FLANGE_TO_TCP_M:
+                raise ConfigError(
+                    f"ResetConfig.pose: start position {_metres(corner)} is {math.dist(corner, SHOULDER_M):.2f} m from "
+                    f"the shoulder; the arm reaches {REACH_M + FLANGE_TO_TCP_M:.2f} m"
+                )
+
+    def env_spec(self) -> EnvSpec:
+        """Return the shapes a learner needs."""
+        return EnvSpec(
+            proprio_size=self.observation.proprio_size,
+            action=self.action.spec,
+            control_hz=self.control_hz,
+            image_shapes={c.name: (c.height, c.width, 3) for c in self.observation.cameras},
+            feature_shapes={},
+        )
+
+    def to_json(self) -> str:
+        """Return the whole config as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
+    def digest(self) -> str:
+        """Return a short hash of the whole config: actor and learner must agree on it."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+
+def _between(name: str, value: float, low: float, high: float, unit: str) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise ConfigError(f"{name}: must be {low} to {high} {unit}, got {value}")
+
+
+def _metres(position: Vector3) -> str:
+    return "(" + ", ".join(f"{value:.3f}" for value in position) + ") m"

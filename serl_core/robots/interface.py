@@ -1,0 +1,52 @@
+"""What an environment may ask of an arm: the same calls over HTTP, in process, or on a fake."""
+
+from typing import Protocol
+
+from serl_core.robots.messages import Health, ImpedanceParams, RobotState, Vector7
+
+
+class Robot(Protocol):
+    """One arm under one lease. Every call has a time limit; all may raise `RobotError` or `RobotFault`."""
+
+    def connect(self) -> None:
+        """Reach the arm and acquire its lease. Nothing moves."""
+
+    def close(self) -> None:
+        """Release the lease. The arm holds compliantly. Safe to call twice."""
+
+    def health(self) -> Health:
+        """Return what stands behind the interface; needs no lease."""
+
+    def state(self) -> RobotState:
+        """Return the newest state without waiting for motion."""
+
+    def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
+        """Send one target (base frame) and return the state `reply_after_s` later, on the robot's clock."""
+
+    def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
+        """Move smoothly to `pose` on the server; block until there.
+
+        Raises:
+            RobotError: the move failed or was cancelled.
+        """
+
+    def joint_reset(self) -> RobotState:
+        """Move slowly to the rest posture in joint space; block until there."""
+
+    def set_impedance(self, params: ImpedanceParams) -> None:
+        """Change gains and clips; they ramp."""
+
+    def set_gripper(self, position: float) -> None:
+        """Open (1) or close (0) the gripper; returns at once."""
+
+    def recover(self) -> None:
+        """Clear the latched fault, on a person's request only."""
+
+    def stop(self) -> None:
+        """Latch a software stop; needs no lease."""
+
+    def resume(self) -> None:
+        """Clear a latched stop; the arm holds where it is."""
+
+    def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
+        """Put a simulated arm at `pose` at once. Raises RobotError on a real arm."""

@@ -1,0 +1,260 @@
+"""The messages between a robot server and its clients: JSON over HTTP and WebSocket, decoded strictly.
+
+One definition serves both sides. `decode` refuses NaN, infinities, booleans or strings for numbers,
+wrong lengths and unknown keys. Units: m, rad, s, N, Nm. Poses are x y z qx qy qz qw in the robot's
+base frame; a twist or wrench is linear then angular, expressed in the base frame at the tool centre
+point. The wrench is what the world exerts on the robot.
+"""
+
+import math
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+
+API_VERSION = "1.0"
+
+Vector3 = tuple[float, float, float]
+Vector6 = tuple[float, float, float, float, float, float]
+Vector7 = tuple[float, float, float, float, float, float, float]
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The base of all messages: immutable, by keyword, closed."""
+
+
+class Mode(Enum):
+    """What the arm is doing."""
+
+    HOLD = "hold"  # compliant at its set-point: no controller, or the last command is too old
+    TRACKING = "tracking"  # following the targets of the lease holder
+    MOVING = "moving"  # on a server-side move or joint reset
+    STOPPED = "stopped"  # latched by /v1/stop; only /v1/resume ends it
+    FAULT = "fault"  # latched by a reflex or a fault; only /v1/recover ends it
+
+
+class SimTruth(Message, frozen=True):
+    """What only a simulator knows."""
+
+    is_success: bool
+    object_pose: Vector7  # of the manipulated object, base frame
+    target_pose: Vector7  # where the object must go, base frame
+
+
+class RobotState(Message, frozen=True):
+    """One consistent reading of the arm. `reference_pose` is the set-point after slew and filter."""
+
+    stamp_s: float  # the robot's clock (simulated time in simulation)
+    tcp_pose: Vector7
+    tcp_twist: Vector6
+    tcp_wrench: Vector6
+    q: Vector7
+    dq: Vector7
+    jacobian: tuple[Vector7, Vector7, Vector7, Vector7, Vector7, Vector7]  # base frame, at the TCP
+    gripper: float  # 0 closed .. 1 open
+    mode: Mode
+    reference_pose: Vector7
+    fault: str | None = None  # the latched cause in STOPPED and FAULT
+    lease_epoch: int = 0  # fencing number of the current lease; 0 when nobody holds it
+    is_stale: bool = False  # older than 100 ms: the backend has gone quiet
+    truth: SimTruth | None = None  # simulated backend only
+    api_version: str = API_VERSION
+
+
+class ImpedanceParams(Message, frozen=True):
+    """The Cartesian impedance of the arm (REFERENCE section 4). Clips are (x-, x+, y-, y+, z-, z+).
+
+    The server refuses values outside its envelope: see `robot_servers.kernel.check_impedance`.
+    """
+
+    translational_stiffness_n_m: float = 2000.0
+    translational_damping_ns_m: float = 89.0
+    rotational_stiffness_nm_rad: float = 150.0  # acts on the half angle, as HIL-SERL's
+    rotational_damping_nms_rad: float = 7.0
+    translational_clip_m: Vector6 = (0.008, 0.008, 0.008, 0.008, 0.008, 0.008)
+    rotational_clip_rad: Vector6 = (0.05, 0.05, 0.05, 0.05, 0.05, 0.05)
+    nullspace_stiffness_nm_rad: float = 10.0
+    translational_ki: float = 0.0
+    rotational_ki: float = 0.0
+
+
+class LeaseRequest(Message, frozen=True):
+    """Acquire (no epoch), renew or release (with the epoch) the right to command the arm."""
+
+    action: str  # "acquire" | "renew" | "release"
+    owner: str
+    epoch: int | None = None
+
+
+class Lease(Message, frozen=True):
+    """Who commands the arm. Every command carries `epoch`; an old one is refused."""
+
+    owner: str
+    epoch: int
+    timeout_s: float
+
+
+class StreamCommand(Message, frozen=True):
+    """One control step over WS /v1/stream: a target, answered by one `RobotState`.
+
+    The reply comes `reply_after_s` later on the robot's clock: in real time the server waits, in
+    lockstep it advances the simulation by that much. So the state is always fresh at the tick.
+    """
+
+    epoch: int
+    sequence: int  # rises with every command of a lease; a lower or equal one is refused
+    pose: Vector7
+    reply_after_s: float
+    gripper: float | None = None  # 0 closed .. 1 open; None leaves it alone
+
+
+class PoseCommand(Message, frozen=True):
+    """POST /v1/pose: a new target for the impedance controller; returns at once."""
+
+    epoch: int
+    pose: Vector7
+
+
+class MoveCommand(Message, frozen=True):
+    """POST /v1/move: a server-side minimum-jerk move in Cartesian space, within the speed limits."""
+
+    epoch: int
+    pose: Vector7
+    speed_m_s: float = 0.15
+    speed_rad_s: float = 0.6
+
+
+class JointResetCommand(Message, frozen=True):
+    """POST /v1/joint_reset: a slow joint-space move to the configured rest posture."""
+
+    epoch: int
+
+
+class GripperCommand(Message, frozen=True):
+    """POST /v1/gripper."""
+
+    epoch: int
+    position: float  # 0 closed .. 1 open
+    speed_m_s: float = 0.05
+    force_n: float = 20.0
+
+
+class ImpedanceCommand(Message, frozen=True):
+    """POST /v1/impedance: gains ramp to `params` (time constant at least 0.1 s)."""
+
+    epoch: int
+    params: ImpedanceParams
+
+
+class LoadCommand(Message, frozen=True):
+    """POST /v1/load: mass in kg, centre in the flange frame in m, inertia in kg m^2, row by row."""
+
+    epoch: int
+    mass_kg: float
+    center_m: Vector3
+    inertia_kg_m2: tuple[float, float, float, float, float, float, float, float, float]
+
+
+class WrenchCommand(Message, frozen=True):
+    """POST /v1/wrench: a feed-forward wrench in the end-effector frame (dynamic tasks)."""
+
+    epoch: int
+    wrench: Vector6
+
+
+class EpochCommand(Message, frozen=True):
+    """A command with no other argument than its lease."""
+
+    epoch: int
+
+
+class RecoverCommand(Message, frozen=True):
+    """POST /v1/recover: clear the latched fault `cause`, which must be the present one."""
+
+    epoch: int
+    cause: str
+
+
+class Job(Message, frozen=True):
+    """A move or reset under way: poll GET /v1/jobs/{id}."""
+
+    id: int
+    kind: str
+    state: str  # "running" | "succeeded" | "failed" | "cancelled"
+    detail: str = ""
+
+
+class SimResetCommand(Message, frozen=True):
+    """POST /v1/sim/reset: put the simulated arm at a pose at once, re-seeding the scene."""
+
+    epoch: int
+    seed: int | None = None  # None goes on with the scene's own random stream
+    pose: Vector7 | None = None  # None: the scene's start pose
+
+
+class SimAdvanceCommand(Message, frozen=True):
+    """POST /v1/sim/advance: move a lockstep simulation on."""
+
+    epoch: int
+    duration_s: float
+
+
+class Health(Message, frozen=True):
+    """GET /v1/health: needs no token."""
+
+    backend: str
+    clock: str  # "real_time" | "lockstep"
+    is_simulated: bool
+    scene: str | None = None
+    api_version: str = API_VERSION
+
+
+class Problem(Message, frozen=True, omit_defaults=True):
+    """The body of every refusal (application/problem+json, FAULTS section 1.1)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    given: Any = None
+    limit: Any = None
+    request_id: str | None = None
+
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return the JSON of a message."""
+    return msgspec.json.encode(message)
+
+
+def decode(body: bytes | str, kind: type[M]) -> M:
+    """Return the message in `body`.
+
+    Raises:
+        msgspec.ValidationError: a wrong type, length, name, or a number that is not finite.
+        msgspec.DecodeError: not JSON.
+    """
+    message = msgspec.json.decode(body, type=kind, strict=True)
+    field = _first_not_finite(message)
+    if field is not None:
+        raise msgspec.ValidationError(f"Expected a finite number - at `$.{field}`")
+    return message
+
+
+def _first_not_finite(value: object, path: str = "") -> str | None:
+    if isinstance(value, float):
+        return None if math.isfinite(value) else path
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            found = _first_not_finite(item, f"{path}[{i}]")
+            if found is not None:
+                return found
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            found = _first_not_finite(getattr(value, name), f"{path}.{name}" if path else name)
+            if found is not None:
+                return found
+    return None

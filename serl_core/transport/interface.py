@@ -1,0 +1,84 @@
+"""How experience travels from actors to the learner, and policy weights back.
+
+Delivery is at least once on the wire and exactly once in effect: the actor's spool keeps every
+transition until the learner acknowledges `(session, sequence)`, which it does after its own log has
+it; the learner drops what it has seen. Weights are state, not a stream: only the newest matters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from serl_core.types import Transition
+
+Params = Mapping[str, Any]  # a plain nested tree of arrays
+
+
+class PolicyWeights(NamedTuple):
+    """The policy's parameters alone (no critic, no optimiser). Versions rise from 1."""
+
+    version: int
+    params: Params
+    env_steps: int  # of the learner when it published: tells an actor how far ahead it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """What an actor says first; the learner refuses one that does not fit, naming both values."""
+
+    actor_id: str
+    session: str
+    spec_digest: str  # of the EnvSpec and task config
+
+
+class LearnerStatus(NamedTuple):
+    """Comes back with every acknowledgement."""
+
+    acked_sequence: int  # all of this session up to here are on the learner's disk; -1 for none
+    env_steps: int  # online transitions the learner has
+    trained_env_steps: int  # online transitions whose updates are done: the actor's lead is measured to here
+    policy_version: int
+
+
+class ActorLink(Protocol):
+    """An actor's end. Calls do not block longer than `timeout_s` and survive a learner restart."""
+
+    def connect(self, hello: Hello, timeout_s: float) -> LearnerStatus:
+        """Introduce this session. Raises TransportError when refused, or when nobody answers."""
+
+    def offer(self, transitions: Sequence[Transition]) -> None:
+        """Send transitions of one session, in order. Returns at once; unacknowledged ones may be offered again."""
+
+    def poll(self, timeout_s: float = 0.0) -> LearnerStatus | None:
+        """Return the newest acknowledgement since the last poll, if any."""
+
+    def newest_weights(self, than_version: int) -> PolicyWeights | None:
+        """Return the newest weights above `than_version`, or None. Never blocks; asks in the background."""
+
+    def close(self) -> None:
+        """Leave. Safe to call twice."""
+
+
+class LearnerLink(Protocol):
+    """The learner's end, for any number of actors."""
+
+    def receive(self, timeout_s: float) -> Sequence[Transition]:
+        """Return transitions not seen before, in order per session; empty after `timeout_s`."""
+
+    def acknowledge(self, session: str, sequence: int) -> None:
+        """Tell the actor that all of `session` up to `sequence` are safe on disk."""
+
+    def restore(self, acked: Mapping[str, int]) -> None:
+        """Set the last safe sequence per session, after a restart from disk."""
+
+    def report(self, env_steps: int, trained_env_steps: int) -> None:
+        """Set what LearnerStatus carries; actors that run ahead wait on it."""
+
+    def publish(self, weights: PolicyWeights) -> None:
+        """Replace the weights actors may pull."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Return received, duplicate, rejected and connected counts since start."""
+
+    def close(self) -> None:
+        """Unbind. Safe to call twice."""
