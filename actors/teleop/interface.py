@@ -9,7 +9,7 @@ from jaxtyping import Float
 class TeleopCommand(NamedTuple):
     """The newest wish of the human."""
 
-    action: Float[np.ndarray, "a"]  # tool frame, in [-1, 1], the task's action scale
+    action: Float[np.ndarray, " a"]  # tool frame, in [-1, 1], the task's action scale
     is_engaged: bool  # deflected: the human wants to act now
     hands_back: bool = False  # ends the hold at once (a button, or the script); no effect while engaged
 

@@ -38,6 +38,7 @@ class LearnerStatus(NamedTuple):
     env_steps: int  # online transitions the learner has
     trained_env_steps: int  # online transitions whose updates are done: the actor's lead is measured to here
     policy_version: int
+    is_finished: bool = False  # training is over: actors stop
 
 
 class ActorLink(Protocol):
@@ -71,8 +72,8 @@ class LearnerLink(Protocol):
     def restore(self, acked: Mapping[str, int]) -> None:
         """Set the last safe sequence per session, after a restart from disk."""
 
-    def report(self, env_steps: int, trained_env_steps: int) -> None:
-        """Set what LearnerStatus carries; actors that run ahead wait on it."""
+    def report(self, env_steps: int, trained_env_steps: int, is_finished: bool = False) -> None:
+        """Set what LearnerStatus carries and send it to every actor; those that run ahead wait on it."""
 
     def publish(self, weights: PolicyWeights) -> None:
         """Replace the weights actors may pull."""
