@@ -1,0 +1,162 @@
+"""`serl demo`: the whole system on one machine. Three processes on loopback learn RAM insertion in simulation.
+
+It records demonstrations, trains with scripted interventions, scores the final policy alone and
+writes a report. Exit status 0 only if the policy reached 95 %.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from rich.console import Console
+
+from serl_core.cli.processes import ProcessGroup
+from serl_core.cli.progress import TrainingProgress
+from serl_core.cli.report import demonstration_cycle_s, write_report
+from serl_core.envs.task import load_task
+from serl_core.errors import ConfigError, SerlError
+
+REQUIRED_SUCCESS = 0.95
+START_TIMEOUT_S = 120.0
+STALL_TIMEOUT_S = 180.0
+
+
+class Observations(Enum):
+    """What the policy learns from."""
+
+    STATE = "state"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoArgs:
+    """Train a policy in simulation, end to end."""
+
+    seed: int = 0
+    steps: int = 12_000  # environment steps of training; ten a second of robot time
+    obs: Observations = Observations.STATE
+    run: Path | None = None  # folder of the run; a new one under runs/ if not given
+    task: str = "ram_insertion"
+    demonstrations: int = 20
+    trials: int = 50  # of the final evaluation
+
+
+def run_demo(args: DemoArgs) -> int:
+    """Run the demo; return 0 if the policy succeeds in at least 95 % of the trials, else 1."""
+    console = Console()
+    config = load_task(args.task).config
+    run = _new_run(args)
+    (run / "task.json").write_text(config.to_json())
+    started_s = time.monotonic()
+    with ProcessGroup(run / "logs") as group:
+        robot = _start_robot(group, run, args)
+        console.print(f"[bold]{config.name}[/bold] in {run}")
+        console.print(f"robot server at {robot}; recording {args.demonstrations} demonstrations")
+        common = ["--task", args.task, "--seed", str(args.seed)]
+        group.start(
+            "recorder",
+            ["record", *common, "--robot", robot, "--out", str(run / "demos"), "--count", str(args.demonstrations)],
+        )
+        group.wait("recorder", STALL_TIMEOUT_S)
+        demo_cycle_s = demonstration_cycle_s(run / "demos", config.control_hz)
+        console.print(f"demonstrations take {demo_cycle_s:.1f} s each; starting learner and actor")
+        _train(group, run, args, robot, common, console)
+        training_s = time.monotonic() - started_s
+        console.print(f"evaluating the final policy alone on {args.trials} trials")
+        group.start(
+            "evaluation",
+            ["eval", "--task", args.task, "--robot", robot, "--policy", str(run / "policy.safetensors")]
+            + ["--trials", str(args.trials), "--out", str(run / "eval.json")],
+        )
+        group.wait("evaluation", STALL_TIMEOUT_S)
+    result = json.loads((run / "eval.json").read_text())
+    summary = {
+        "task": config.name,
+        "seed": args.seed,
+        "successes": result["successes"],
+        "trials": result["trials"],
+        "success_rate": result["success_rate"],
+        "success_low_95": result["wilson_low"],
+        "success_high_95": result["wilson_high"],
+        "cycle_s_median": result["median_cycle_s"],
+        "cycle_s_p90": result["p90_cycle_s"],
+        "demonstration_cycle_s": demo_cycle_s,
+        "environment_steps": args.steps,
+        "robot_minutes": args.steps / config.control_hz / 60,
+        "training_wall_minutes": training_s / 60,
+        "wall_minutes": (time.monotonic() - started_s) / 60,
+    }
+    (run / "summary.json").write_text(json.dumps(summary, indent=2))
+    report = write_report(run)
+    _print_summary(console, summary, report)
+    return 0 if result["success_rate"] >= REQUIRED_SUCCESS else 1
+
+
+def _new_run(args: DemoArgs) -> Path:
+    if args.run is None:
+        stem = Path("runs") / f"{args.task}-seed{args.seed}"
+        run, number = stem, 2
+        while run.exists():
+            run, number = stem.with_name(f"{stem.name}-{number}"), number + 1
+    else:
+        run = args.run
+        if run.exists() and any(run.iterdir()):
+            raise ConfigError(f"run folder {run} is not empty; name another one, nothing was changed")
+    run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def _start_robot(group: ProcessGroup, run: Path, args: DemoArgs) -> str:
+    ready = run / "robot.url"
+    group.start(
+        "robot server",
+        ["robot-server", "--backend", "sim", "--clock", "lockstep", "--scene", args.task, "--port", "0"]
+        + ["--seed", str(args.seed), "--ready-file", str(ready)],
+    )
+    return group.wait_for_file("robot server", ready, START_TIMEOUT_S)
+
+
+def _train(group: ProcessGroup, run: Path, args: DemoArgs, robot: str, common: list[str], console: Console) -> None:
+    ready = run / "learner.address"
+    group.start(
+        "learner",
+        ["learner", *common, "--run", str(run), "--demos", str(run / "demos"), "--steps", str(args.steps)]
+        + ["--port", "0", "--ready-file", str(ready)],
+    )
+    learner = group.wait_for_file("learner", ready, START_TIMEOUT_S)
+    group.start("actor", ["actor", *common, "--robot", robot, "--learner", learner, "--run", str(run)])
+    quiet_since_s = time.monotonic()
+    size = 0
+    with TrainingProgress(run, args.steps, console) as progress:
+        while group.is_running("learner"):
+            group.check()
+            progress.update()
+            new_size = (run / "metrics.jsonl").stat().st_size if (run / "metrics.jsonl").exists() else 0
+            if new_size != size:
+                size, quiet_since_s = new_size, time.monotonic()
+            if time.monotonic() - quiet_since_s > STALL_TIMEOUT_S:
+                raise SerlError(f"training has made no progress for {STALL_TIMEOUT_S:.0f} s; see {run / 'logs'}")
+            time.sleep(0.25)
+        progress.update()
+    group.wait("learner", START_TIMEOUT_S)
+    group.wait("actor", START_TIMEOUT_S)
+
+
+def _print_summary(console: Console, summary: dict[str, object], report: Path) -> None:
+    console.print(f"report: {report}")
+    console.print(
+        "success {successes}/{trials} = {success_rate:.0%} (95 % interval {success_low_95:.0%} to "
+        "{success_high_95:.0%})".format(**summary),
+        highlight=False,
+    )
+    cycle = summary["cycle_s_median"]
+    if isinstance(cycle, float):
+        ratio = cycle / float(str(summary["demonstration_cycle_s"]))
+        console.print(
+            f"cycle time {cycle:.1f} s, demonstrations {summary['demonstration_cycle_s']:.1f} s: {ratio:.2f} x",
+            highlight=False,
+        )
+    console.print(
+        "robot minutes {robot_minutes:.1f}, wall minutes {wall_minutes:.1f}".format(**summary), highlight=False
+    )

@@ -1,0 +1,89 @@
+"""The `serl` command: finds the program by its name, imports only that, prints errors in one sentence."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tyro
+
+from serl_core.errors import SerlError
+
+
+class Command(NamedTuple):
+    """A program: where its arguments and its entry stand, and what it is for."""
+
+    module: str
+    args: str
+    run: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command("serl_core.cli.demo", "DemoArgs", "run_demo", "record, train, evaluate and report, in simulation"),
+    "train": Command("serl_core.cli.train", "TrainArgs", "run_train", "train in one process, reproducible to the bit"),
+    "robot-server": Command("robot_servers.main", "RobotServerArgs", "run_robot_server", "serve one arm over HTTP"),
+    "learner": Command("learners.main", "LearnerArgs", "run_learner", "train from what the actors send"),
+    "actor": Command("actors.main", "ActorArgs", "run_actor", "run the policy on the arm, take in corrections"),
+    "record": Command("actors.main", "RecordArgs", "run_record", "record demonstrations"),
+    "eval": Command("actors.main", "EvalArgs", "run_eval", "score a policy alone, on a fixed grid of starts"),
+    "report": Command("serl_core.cli.report", "ReportArgs", "run_report", "write a run's report.html anew"),
+    "doctor": Command("serl_core.cli.doctor", "DoctorArgs", "run_doctor", "check this machine, or a run's files"),
+}
+
+EXIT_ERROR = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program named by the first argument.
+
+    Returns:
+        Its exit status; 2 after an error that its user can mend.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else EXIT_ERROR
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        print(f"serl: no command {name!r}; allowed are {', '.join(COMMANDS)}", file=sys.stderr)
+        return EXIT_ERROR
+    logging.basicConfig(
+        level=os.environ.get("SERL_LOG", "INFO"), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )
+    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        args_type, run = _load(COMMANDS[name])
+        args = tyro.cli(args_type, args=rest, prog=f"serl {name}", description=COMMANDS[name].summary)
+        return run(args) or 0
+    except SerlError as error:
+        print(f"serl {name}: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def usage() -> str:
+    """Return the overview of all commands."""
+    lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: serl COMMAND [--help] ...", "", *lines])
+
+
+def _load(command: Command) -> tuple[type[Any], Callable[[Any], int | None]]:
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("serl_core", "actors", "learners", "robot_servers"):
+            raise
+        raise SerlError(
+            f"the package {error.name!r} is missing; install the extra that has it, "
+            "such as pip install 'serl[server,sim,learner]'"
+        ) from None
+    return getattr(module, command.args), getattr(module, command.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Live progress of a run in the terminal, read from the files the programs write."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+Record = dict[str, Any]
+
+
+class JsonlTail:
+    """Reads the lines appended to a file since the last read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[Record]:
+        """Return the new whole lines; none while the file does not exist."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            block = file.read()
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+class TrainingProgress:
+    """One table that follows ``metrics.jsonl`` and ``actor.jsonl`` of a run."""
+
+    def __init__(self, run: Path, steps: int, console: Console) -> None:
+        self._steps = steps
+        self._console = console
+        self._learner = JsonlTail(run / "metrics.jsonl")
+        self._actor = JsonlTail(run / "actor.jsonl")
+        self._newest: Record = {}
+        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self._plain_at = 0
+
+    def __enter__(self) -> "TrainingProgress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self) -> None:
+        """Take in what is new; without a terminal, print a line every thousand steps."""
+        for record in (*self._learner.read(), *self._actor.read()):
+            if record.get("kind") != "event":
+                self._newest |= {k: v for k, v in record.items() if v is not None}
+        env_steps = int(self._newest.get("env_steps", 0))
+        if not self._console.is_terminal and env_steps >= self._plain_at + 1000:
+            self._plain_at = env_steps - env_steps % 1000
+            self._console.print("  ".join(f"{name} {value}" for name, value in self._rows()), soft_wrap=True)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        def number(key: str, form: str, factor: float = 1.0) -> str:
+            value = self._newest.get(key)
+            return "-" if value is None else format(value * factor, form)
+
+        return [
+            ("env steps", f"{number('env_steps', '.0f')} of {self._steps}"),
+            ("success (20 episodes)", number("autonomous_success_20", ".0f", 100) + " %"),
+            ("interventions (20 episodes)", number("intervention_rate_20", ".0f", 100) + " %"),
+            ("cycle time", number("cycle_time_s_20", ".2f") + " s"),
+            ("updates/s", number("updates_per_s", ".0f")),
+            ("UTD", number("utd_ratio", ".1f")),
+            ("loop rate", number("loop_hz", ".0f") + " Hz"),
+            ("policy version", number("policy_version", ".0f")),
+        ]
+
+    def _render(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for name, value in self._rows():
+            table.add_row(name, f"[bold]{value}[/bold]")
+        bar = ProgressBar(total=self._steps, completed=float(self._newest.get("env_steps", 0)), width=60)
+        return Group(bar, table)
