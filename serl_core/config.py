@@ -5,13 +5,16 @@ so the learner never builds an environment.
 """
 
 import hashlib
+import itertools
 import math
 from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
+import numpy as np
 
 from serl_core.errors import ConfigError
+from serl_core.geometry import tilt_rad
 from serl_core.robots.messages import ImpedanceParams, Vector3, Vector7
 from serl_core.types import ActionBlock, ActionSpec, EnvSpec
 
@@ -78,6 +81,8 @@ class ProprioScale:
     per_rad_s: float = 1.0
     per_n: float = 0.02
     per_nm: float = 0.2
+    per_joint_rad: float = 0.5
+    per_joint_rad_s: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +149,11 @@ class ResetConfig:
     is_teleport: bool = False  # simulation only: put the arm there at once
 
     def __post_init__(self) -> None:
-        norm = math.sqrt(sum(value * value for value in self.pose[3:]))
-        if not all(map(math.isfinite, self.pose)) or abs(norm - 1.0) > 1e-2:
-            raise ConfigError(
-                f"ResetConfig.pose: needs x y z qx qy qz qw with a unit quaternion, got {self.pose} of norm {norm:.3f}"
-            )
+        _check_pose("ResetConfig.pose", self.pose)
+        for axis, value in zip("xyz", self.randomise_m, strict=True):
+            _between(f"ResetConfig.randomise_m.{axis}", value, 0.0, 1.0, "m")
+        _above_zero("ResetConfig.tolerance_m", self.tolerance_m, "m")
+        _above_zero("ResetConfig.tolerance_rad", self.tolerance_rad, "rad")
         if self.tries < 1:
             raise ConfigError(f"ResetConfig.tries: must be at least 1, got {self.tries}")
         _between("ResetConfig.randomise_rz_rad", self.randomise_rz_rad, 0.0, math.pi, "rad")
@@ -168,6 +173,10 @@ class RewardConfig:
     kind: RewardKind = RewardKind.SIM_TRUTH
     tolerance_m: float = 0.005
     tolerance_rad: float = 0.05
+
+    def __post_init__(self) -> None:
+        _above_zero("RewardConfig.tolerance_m", self.tolerance_m, "m")
+        _above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +204,12 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         _between("TaskConfig.control_hz", self.control_hz, 1.0, 100.0, "Hz")
+        _check_pose("TaskConfig.target_pose", self.target_pose)
         if self.time_limit_steps < 1:
             raise ConfigError(f"TaskConfig.time_limit_steps: must be at least 1, got {self.time_limit_steps}")
         self._check_speed("translation_m", self.action.translation_m, MAX_SPEED_M_S, "m")
         self._check_speed("rotation_rad", self.action.rotation_rad, MAX_SPEED_RAD_S, "rad")
-        self._check_start()
+        self._check_places()
 
     def _check_speed(self, name: str, scale: float, limit: float, unit: str) -> None:
         speed = scale * self.control_hz
@@ -209,21 +219,34 @@ class TaskConfig:
                 f"above 0 and at most {limit} {unit}/s, so at most {limit / self.control_hz:.3g} {unit}"
             )
 
-    def _check_start(self) -> None:
-        x, y, z = self.reset.pose[:3]
-        for sign in (-1.0, 1.0):
-            dx, dy, dz = (sign * value for value in self.reset.randomise_m)
-            corner = (x + dx, y + dy, z + dz)
-            if not self.box.contains(corner):
-                raise ConfigError(
-                    f"ResetConfig.pose: start position {_metres(corner)} is outside the SafetyBox "
-                    f"{_metres(self.box.low_m)} to {_metres(self.box.high_m)}; widen the box or move the start"
-                )
-            if math.dist(corner, SHOULDER_M) > REACH_M + FLANGE_TO_TCP_M:
-                raise ConfigError(
-                    f"ResetConfig.pose: start position {_metres(corner)} is {math.dist(corner, SHOULDER_M):.2f} m from "
-                    f"the shoulder; the arm reaches {REACH_M + FLANGE_TO_TCP_M:.2f} m"
-                )
+    def _check_places(self) -> None:
+        """Refuse a target, start or lift that the box or the arm does not allow."""
+        reset = self.reset
+        self._check_place("TaskConfig.target_pose", self.target_pose[:3])
+        tilt = float(tilt_rad(np.array(reset.pose)[3:]))
+        if tilt > self.box.max_tilt_rad:
+            raise ConfigError(
+                f"ResetConfig.pose: tilted {tilt:.2f} rad from straight down; SafetyBox.max_tilt_rad allows "
+                f"{self.box.max_tilt_rad} rad"
+            )
+        for signs in itertools.product((-1.0, 1.0), repeat=3):
+            x, y, z = (c + s * r for c, s, r in zip(reset.pose, signs, reset.randomise_m, strict=False))
+            self._check_place("ResetConfig.pose with randomise_m", (x, y, z))
+        if reset.lift_to_z_m is not None:
+            self._check_place("ResetConfig.lift_to_z_m", (*reset.pose[:2], reset.lift_to_z_m))
+
+    def _check_place(self, name: str, position: Vector3) -> None:
+        if not self.box.contains(position):
+            raise ConfigError(
+                f"{name}: {_metres(position)} is outside the SafetyBox {_metres(self.box.low_m)} to "
+                f"{_metres(self.box.high_m)}; widen the box or move the position"
+            )
+        reach = math.dist(position, SHOULDER_M)
+        if reach > REACH_M + FLANGE_TO_TCP_M:
+            raise ConfigError(
+                f"{name}: {_metres(position)} is {reach:.2f} m from the shoulder; "
+                f"the arm reaches {REACH_M + FLANGE_TO_TCP_M:.2f} m"
+            )
 
     def env_spec(self) -> EnvSpec:
         """Return the shapes a learner needs."""
@@ -247,6 +270,19 @@ class TaskConfig:
 def _between(name: str, value: float, low: float, high: float, unit: str) -> None:
     if not low <= value <= high:  # also refuses NaN
         raise ConfigError(f"{name}: must be {low} to {high} {unit}, got {value}")
+
+
+def _above_zero(name: str, value: float, unit: str) -> None:
+    if not 0.0 < value < math.inf:
+        raise ConfigError(f"{name}: must be above 0 {unit} and finite, got {value}")
+
+
+def _check_pose(name: str, pose: Vector7) -> None:
+    norm = math.hypot(*pose[3:])
+    if not (all(map(math.isfinite, pose)) and abs(norm - 1.0) <= 1e-2):
+        raise ConfigError(
+            f"{name}: needs x y z qx qy qz qw, finite and with a unit quaternion, got {pose} of norm {norm:.3f}"
+        )
 
 
 def _metres(position: Vector3) -> str:

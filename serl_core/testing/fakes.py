@@ -1,0 +1,158 @@
+"""Fakes that users run their own parts on: small, first-class, and strict about how they are used."""
+
+import numpy as np
+
+from serl_core.clock import ManualClock
+from serl_core.errors import RobotError, RobotFault
+from serl_core.geometry import distance, interpolate
+from serl_core.robots.messages import Health, ImpedanceParams, Mode, RobotState, SimTruth, Vector7
+
+STILL = (0.0,) * 6
+REST_Q = (0.0, 0.0, 0.0, -1.9, 0.0, 1.9, 0.785)
+
+
+class FakeRobot:
+    """A kinematic arm in process: each step it covers `gain` of the way to the target, and no dynamics.
+
+    It implements `serl_core.robots.interface.Robot`. A call that moves before `connect`, or after
+    `close`, fails.
+
+    Args:
+        start: where the tool is at first, and where `sim_reset` without a pose puts it.
+        target: success is the tool within 2 mm and 0.05 rad of it.
+        is_lockstep: then time moves by what each step asks for; else with `clock` alone.
+        moves_short: that many of the next moves end 2 cm too high.
+    """
+
+    def __init__(
+        self,
+        start: Vector7,
+        target: Vector7,
+        *,
+        gain: float = 0.8,
+        is_lockstep: bool = True,
+        moves_short: int = 0,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.clock = clock or ManualClock()
+        self.calls: list[str] = []  # the names of all calls but state and health, in order
+        self.replies_after_s: list[float] = []  # what each step asked for
+        self.impedance = ImpedanceParams()
+        self._start, self._target, self._gain = start, target, gain
+        self._is_lockstep = is_lockstep
+        self._moves_short = moves_short
+        self._pose = self._reference = start
+        self._gripper = 1.0
+        self._fault: str | None = None
+        self._mode = Mode.HOLD
+        self._is_connected = False
+
+    def fail(self, mode: Mode, cause: str) -> None:
+        """Latch a stop or a fault, as a person or a reflex would."""
+        self._mode, self._fault = mode, cause
+
+    def connect(self) -> None:
+        """Acquire the arm."""
+        self.calls.append("connect")
+        self._is_connected = True
+
+    def close(self) -> None:
+        """Release the arm."""
+        self.calls.append("close")
+        self._is_connected = False
+
+    def health(self) -> Health:
+        """Return what this is."""
+        return Health(backend="fake", clock="lockstep" if self._is_lockstep else "real_time", is_simulated=True)
+
+    def state(self) -> RobotState:
+        """Return the present state."""
+        apart_m, apart_rad = distance(np.array(self._target), np.array(self._pose))
+        return RobotState(
+            stamp_s=self.clock(),
+            tcp_pose=self._pose,
+            tcp_twist=STILL,
+            tcp_wrench=STILL,
+            q=REST_Q,
+            dq=(0.0,) * 7,
+            jacobian=((0.0,) * 7,) * 6,
+            gripper=self._gripper,
+            mode=self._mode,
+            reference_pose=self._reference,
+            fault=self._fault,
+            truth=SimTruth(
+                is_success=bool(apart_m < 0.002 and apart_rad < 0.05),
+                object_pose=self._pose,
+                target_pose=self._target,
+            ),
+        )
+
+    def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
+        """Go part of the way to `pose`."""
+        self._begin("step")
+        self.replies_after_s.append(reply_after_s)
+        self._reference = pose
+        self._go(tuple(interpolate(np.array(self._pose), np.array(pose), self._gain).tolist()), Mode.TRACKING)
+        if gripper is not None:
+            self._gripper = gripper
+        if self._is_lockstep:
+            self.clock.advance(reply_after_s)
+        return self.state()
+
+    def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
+        """Go to `pose` at once, or to 2 cm above it when told to fall short."""
+        self._begin("move")
+        if self._moves_short > 0:
+            self._moves_short -= 1
+            pose = (*pose[:2], pose[2] + 0.02, *pose[3:])
+        self._reference = pose
+        self._go(pose, Mode.HOLD)
+        return self.state()
+
+    def joint_reset(self) -> RobotState:
+        """Go to the start pose."""
+        self._begin("joint_reset")
+        self._go(self._start, Mode.HOLD)
+        return self.state()
+
+    def set_impedance(self, params: ImpedanceParams) -> None:
+        """Remember `params`."""
+        self._begin("set_impedance")
+        self.impedance = params
+
+    def set_gripper(self, position: float) -> None:
+        """Move the gripper at once."""
+        self._begin("set_gripper")
+        self._gripper = position
+
+    def recover(self) -> None:
+        """Clear a fault."""
+        self.calls.append("recover")
+        self._mode, self._fault = Mode.HOLD, None
+
+    def stop(self) -> None:
+        """Latch a stop."""
+        self.calls.append("stop")
+        self.fail(Mode.STOPPED, "stop")
+
+    def resume(self) -> None:
+        """Clear a stop."""
+        self.calls.append("resume")
+        self._mode, self._fault = Mode.HOLD, None
+
+    def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
+        """Be at `pose` at once."""
+        self._begin("sim_reset")
+        self._reference = pose or self._start
+        self._go(self._reference, Mode.HOLD)
+        return self.state()
+
+    def _begin(self, call: str) -> None:
+        self.calls.append(call)
+        if not self._is_connected:
+            raise RobotError(f"FakeRobot.{call}: connect() first")
+        if self._fault is not None:
+            raise RobotFault(f"{call} refused: {self._fault}", status=423)
+
+    def _go(self, pose: Vector7, mode: Mode) -> None:
+        self._pose, self._mode = pose, mode
