@@ -1,0 +1,246 @@
+"""Soft actor-critic from demonstrations and online data (RLPD, Ball et al. 2023), as HIL-SERL runs it.
+
+One call to `update` is everything that one environment step pays for: `utd_ratio` critic updates,
+then one update of the policy and of the temperature, in one compiled program.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from serl_core.agents.base import Metrics, Params
+from serl_core.agents.losses import critic_loss, policy_loss, td_target, temperature_loss
+from serl_core.agents.policy import PolicyConfig, TanhGaussianPolicy
+from serl_core.errors import ConfigError
+from serl_core.networks.encoders import encoder_for
+from serl_core.networks.heads import CriticEnsemble
+from serl_core.types import EnvSpec, Observation, Transition
+
+
+@dataclass(frozen=True, kw_only=True)
+class SacConfig:
+    """The method's numbers; the defaults are HIL-SERL's (REFERENCE section 1)."""
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    critic_hidden: tuple[int, ...] = (256, 256)
+    critics: int = 2
+    target_critics: int = 2  # how many, drawn anew for each update, the target takes the minimum of
+    batch_size: int = 256
+    utd_ratio: int = 4  # critic updates per environment step
+    gamma: float = 0.97
+    tau: float = 0.005  # how far the target critics follow per critic update
+    learning_rate: float = 3e-4
+    initial_temperature: float = 0.01
+    target_entropy: float | None = None  # None: minus half the action's size
+    average_horizon: int = 1000  # policy updates that the final, averaged policy looks back on
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, utd_ratio=self.utd_ratio, average_horizon=self.average_horizon)
+        if not 1 <= self.target_critics <= self.critics:
+            raise ConfigError(
+                f"SacConfig.target_critics: must be 1 to critics={self.critics}, got {self.target_critics}"
+            )
+        if not self.critic_hidden or min(self.critic_hidden) < 1:
+            raise ConfigError(f"SacConfig.critic_hidden: needs layers of at least 1 unit, got {self.critic_hidden}")
+        if not 0.0 <= self.gamma < 1.0:
+            raise ConfigError(f"SacConfig.gamma: must be at least 0 and below 1, got {self.gamma}")
+        _above_zero(learning_rate=self.learning_rate, initial_temperature=self.initial_temperature, tau=self.tau)
+        if self.tau > 1.0:
+            raise ConfigError(f"SacConfig.tau: must be at most 1, got {self.tau}")
+
+
+class SacState(NamedTuple):
+    """Everything that learning changes."""
+
+    key: jax.Array
+    policy: Params
+    policy_optimizer: optax.OptState
+    averaged_policy: Params
+    policy_updates: Int[Array, ""]
+    critic: Params
+    critic_optimizer: optax.OptState
+    target_critic: Params
+    log_temperature: Float[Array, ""]
+    temperature_optimizer: optax.OptState
+    skipped: Int[Array, ""]  # updates whose loss or gradient was not finite, and which changed nothing
+    skipped_in_a_row: Int[Array, ""]
+
+
+class Batch(NamedTuple):
+    """What an update reads of a Transition."""
+
+    observation: Observation
+    action: Float[Array, "*b a"]
+    reward: Float[Array, "*b"]
+    discount: Float[Array, "*b"]
+    next_observation: Observation
+
+
+class Sac:
+    """The algorithm for one spec. Holds configuration only; all change is in the state it returns."""
+
+    def __init__(self, spec: EnvSpec, config: SacConfig) -> None:
+        self.spec = spec
+        self.config = config
+        self.policy = TanhGaussianPolicy(spec, config.policy)
+        encoder = encoder_for(spec)
+        self._critic = CriticEnsemble(encoder, config.critics, config.critic_hidden)
+        self._target_critic = CriticEnsemble(encoder, config.target_critics, config.critic_hidden)
+        self._optimizer = optax.adam(config.learning_rate)
+        self._target_entropy = -spec.action.size / 2 if config.target_entropy is None else config.target_entropy
+        self._update = jax.jit(self._run_updates, donate_argnums=0)
+
+    def init(self, *, key: jax.Array) -> SacState:
+        """Return the first state."""
+        return jax.jit(self._init)(key)
+
+    def update(self, state: SacState, batch: Transition) -> tuple[SacState, Metrics]:
+        """Run all updates of one environment step; `state` is used up.
+
+        `batch` has leading dims [utd_ratio, batch_size]. An update whose loss or gradient is not
+        finite changes nothing but the counters `skipped` and `skipped_in_a_row`.
+        """
+        used = Batch(
+            batch.observation,
+            batch.action,
+            np.asarray(batch.reward, np.float32),
+            np.asarray(batch.discount, np.float32),
+            batch.next_observation,
+        )
+        return self._update(state, used)
+
+    def policy_params(self, state: SacState) -> Params:
+        """Return what the actor needs to act."""
+        return state.policy
+
+    def final_policy_params(self, state: SacState) -> Params:
+        """Return the average of the policy's weights over about the last `average_horizon` updates.
+
+        The success of a single moment's policy swings while it learns; that of the average does not.
+        """
+        return state.averaged_policy
+
+    def _init(self, key: jax.Array) -> SacState:
+        key, policy_key, critic_key = jax.random.split(key, 3)
+        policy = self.policy.init(key=policy_key)
+        observation = Observation(proprio=jnp.zeros((1, self.spec.proprio_size)))
+        critic = self._critic.init(critic_key, observation, jnp.zeros((1, self.spec.action.size)))["params"]
+        log_temperature = jnp.asarray(math.log(self.config.initial_temperature), jnp.float32)
+        zero = jnp.zeros((), jnp.int32)
+        return SacState(
+            key=key,
+            policy=policy,
+            policy_optimizer=self._optimizer.init(policy),
+            averaged_policy=policy,
+            policy_updates=zero,
+            critic=critic,
+            critic_optimizer=self._optimizer.init(critic),
+            target_critic=critic,
+            log_temperature=log_temperature,
+            temperature_optimizer=self._optimizer.init(log_temperature),
+            skipped=zero,
+            skipped_in_a_row=zero,
+        )
+
+    def _run_updates(self, state: SacState, batch: Batch) -> tuple[SacState, Metrics]:
+        key, next_key, subset_key, policy_key = jax.random.split(state.key, 4)
+        state = state._replace(key=key)
+        # The policy stands still while the critics learn, so its next actions are drawn all at once.
+        next_action = self.policy.sample(state.policy, batch.next_observation, key=next_key)
+        utd_ratio = batch.reward.shape[0]
+        subset_keys = jax.random.split(subset_key, utd_ratio)
+        state, critic_metrics = jax.lax.scan(self._update_critic, state, (batch, next_action, subset_keys))
+        last = jax.tree.map(lambda leaf: leaf[-1], batch.observation)
+        state, policy_metrics = self._update_policy(state, last, policy_key)
+        counts = {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
+        return state, Metrics({name: value.mean() for name, value in critic_metrics.items()} | policy_metrics | counts)
+
+    def _update_critic(
+        self, state: SacState, inputs: tuple[Batch, jax.Array, jax.Array]
+    ) -> tuple[SacState, dict[str, jax.Array]]:
+        batch, next_action, key = inputs
+        config = self.config
+        target_params = state.target_critic
+        if config.target_critics < config.critics:
+            members = jax.random.choice(key, config.critics, (config.target_critics,), replace=False)
+            target_params = jax.tree.map(lambda leaf: leaf[members], target_params)
+        next_q = self._target_critic.apply({"params": target_params}, batch.next_observation, next_action)
+        target = td_target(batch.reward, batch.discount, next_q, config.gamma)
+
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            q = self._critic.apply({"params": params}, batch.observation, batch.action)
+            return critic_loss(q, target), q.mean()
+
+        (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
+        critic, optimizer, is_good = self._apply(gradient, value, state.critic, state.critic_optimizer)
+        follow = jnp.where(is_good, config.tau, 0.0)
+        target_critic = jax.tree.map(lambda old, new: old + follow * (new - old), state.target_critic, critic)
+        state = state._replace(critic=critic, critic_optimizer=optimizer, target_critic=target_critic)
+        return _count(state, is_good), {"critic_loss": value, "q_mean": q_mean, "target_q_mean": target.mean()}
+
+    def _update_policy(
+        self, state: SacState, observation: Observation, key: jax.Array
+    ) -> tuple[SacState, dict[str, jax.Array]]:
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            action, log_prob = self.policy.sample_with_log_prob(params, observation, key=key)
+            q = self._critic.apply({"params": state.critic}, observation, action)
+            return policy_loss(log_prob, q, jnp.exp(state.log_temperature)), -log_prob.mean()
+
+        (value, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
+        policy, optimizer, is_good = self._apply(gradient, value, state.policy, state.policy_optimizer)
+
+        temperature_gradient = jax.grad(temperature_loss)(state.log_temperature, entropy, self._target_entropy)
+        log_temperature, temperature_optimizer, _ = self._apply(
+            temperature_gradient, value, state.log_temperature, state.temperature_optimizer
+        )
+        updates = state.policy_updates + is_good
+        # A plain mean until the horizon is full, then an exponential one: the first weights leave no trace.
+        follow = is_good / jnp.minimum(jnp.maximum(updates, 1), self.config.average_horizon)
+        state = state._replace(
+            policy=policy,
+            policy_optimizer=optimizer,
+            averaged_policy=jax.tree.map(lambda old, new: old + follow * (new - old), state.averaged_policy, policy),
+            policy_updates=updates,
+            log_temperature=log_temperature,
+            temperature_optimizer=temperature_optimizer,
+        )
+        return _count(state, is_good), {
+            "policy_loss": value,
+            "entropy": entropy,
+            "temperature": jnp.exp(log_temperature),
+        }
+
+    def _apply(
+        self, gradient: Params, loss: jax.Array, params: Params, optimizer: Any
+    ) -> tuple[Params, Any, Bool[Array, ""]]:
+        """Return parameters and optimiser after one step, or as they were if anything is not finite."""
+        is_good = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+        updates, new_optimizer = self._optimizer.update(gradient, optimizer)
+        keep = partial(jnp.where, is_good)
+        new_params = optax.apply_updates(params, updates)
+        return jax.tree.map(keep, new_params, params), jax.tree.map(keep, new_optimizer, optimizer), is_good
+
+
+def _count(state: SacState, is_good: Bool[Array, ""]) -> SacState:
+    return state._replace(
+        skipped=state.skipped + ~is_good, skipped_in_a_row=jnp.where(is_good, 0, state.skipped_in_a_row + 1)
+    )
+
+
+def _at_least(low: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < low:
+            raise ConfigError(f"SacConfig.{name}: must be at least {low}, got {value}")
+
+
+def _above_zero(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"SacConfig.{name}: must be above 0, got {value}")

@@ -1,0 +1,18 @@
+"""Where compiled programs are kept between starts: without it every start compiles for seconds."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def enable_compilation_cache() -> Path:
+    """Keep compiled programs in the user's cache folder, or where JAX_COMPILATION_CACHE_DIR says; return it."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or home / "serl" / "jax")
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Also what compiles fast: a start runs dozens of small programs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder

@@ -1,0 +1,75 @@
+"""The networks of the actor and the critics: small MLPs with LayerNorm and tanh (HIL-SERL, REFERENCE section 1)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from serl_core.types import Observation
+
+NORM_EPSILON = 1e-6
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) over the last axis, in one pass over its input."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
+        """Return `x` with mean 0 and variance 1 over the last axis, then scaled and shifted."""
+        size = x.shape[-1]
+        last = (1,) * (x.ndim - 1) + (size,)
+        scale = self.param("scale", nn.initializers.ones, (size,)).reshape(last)
+        bias = self.param("bias", nn.initializers.zeros, (size,)).reshape(last)
+        mean = x.mean(-1, keepdims=True)
+        variance = jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean)
+        return (x - mean) * (jax.lax.rsqrt(variance + NORM_EPSILON) * scale) + bias
+
+
+class MLP(nn.Module):
+    """Hidden layers (dense, LayerNorm, tanh), then a plain dense layer."""
+
+    hidden: tuple[int, ...]
+    out: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        """Return the last layer's output."""
+        for i, size in enumerate(self.hidden):
+            x = nn.tanh(LayerNorm(name=f"norm_{i}")(nn.Dense(size, name=f"dense_{i}")(x)))
+        return nn.Dense(self.out, name="out")(x)
+
+
+class GaussianHead(nn.Module):
+    """A diagonal Gaussian over the action before its tanh."""
+
+    encoder: nn.Module
+    action_size: int
+    hidden: tuple[int, ...]
+    log_std_min: float
+    log_std_max: float
+
+    @nn.compact
+    def __call__(self, observation: Observation) -> tuple[Float[Array, "*b a"], Float[Array, "*b a"]]:
+        """Return the mean and the logarithm of the standard deviation."""
+        out = MLP(self.hidden, 2 * self.action_size, name="mlp")(self.encoder(observation))
+        mean, log_std = jnp.split(out, 2, axis=-1)
+        return mean, jnp.clip(log_std, self.log_std_min, self.log_std_max)
+
+
+class CriticEnsemble(nn.Module):
+    """Independent critics: every layer of every member has its own parameters, along a leading axis."""
+
+    encoder: nn.Module
+    members: int
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observation: Observation, action: Float[Array, "b a"]) -> Float[Array, "n b"]:
+        """Return the value of each pair according to each member."""
+        x = jnp.concatenate([self.encoder(observation), action], axis=-1)
+        # One copy of the input per member: XLA then sees one batched matrix product per layer.
+        x = jnp.broadcast_to(x, (self.members, *x.shape))
+        ensemble = nn.vmap(
+            MLP, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=0, axis_size=self.members
+        )
+        return ensemble(self.hidden, 1, name="mlp")(x)[..., 0]
