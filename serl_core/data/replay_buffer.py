@@ -1,0 +1,232 @@
+"""Experience in preallocated rings: each frame is stored once, and never pairs with another segment's.
+
+A slot holds one frame and the step that began there. Where that step ended is an explicit index, not
+"the next slot", so sessions may interleave and the ring may wrap. The last frame of a segment has no
+step and is never drawn as a start. A segment is a run of consecutive steps of one episode of one
+session.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serl_core.errors import DataError
+from serl_core.types import EndReason, EnvSpec, Observation, Transition
+
+Slots = NDArray[np.int64]
+_NONE = -1
+
+
+class SlotSet:
+    """A set of slots with O(1) add, discard and uniform draws; its order depends only on its history."""
+
+    def __init__(self, capacity: int) -> None:
+        self._items = np.empty(capacity, np.int64)
+        self._place = np.full(capacity, _NONE, np.int64)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, slot: int) -> None:
+        """Put in a slot that is not in the set."""
+        self._items[self._size] = slot
+        self._place[slot] = self._size
+        self._size += 1
+
+    def discard(self, slot: int) -> None:
+        """Take a slot out, if it is in."""
+        place = self._place[slot]
+        if place == _NONE:
+            return
+        self._size -= 1
+        last = self._items[self._size]
+        self._items[place] = last
+        self._place[last] = place
+        self._place[slot] = _NONE
+
+    def __getitem__(self, places: Slots) -> Slots:
+        """Return the slots at `places`, each in [0, len)."""
+        return self._items.take(places)
+
+
+class _Tail(NamedTuple):
+    """The open end of a session's present segment."""
+
+    slot: int
+    episode: int
+    sequence: int  # of the step that led there
+
+
+class _Frames:
+    """The frames of observations, by slot."""
+
+    def __init__(self, spec: EnvSpec, capacity: int) -> None:
+        self.proprio = np.zeros((capacity, spec.proprio_size), np.float32)
+        self.images = {name: np.zeros((capacity, *shape), np.uint8) for name, shape in spec.image_shapes.items()}
+        self.features = {name: np.zeros((capacity, *shape), np.float16) for name, shape in spec.feature_shapes.items()}
+
+    def put(self, slot: int, observation: Observation) -> None:
+        self.proprio[slot] = observation.proprio
+        for name, image in observation.images.items():
+            self.images[name][slot] = image
+        for name, feature in observation.features.items():
+            self.features[name][slot] = feature
+
+    def take(self, slots: Slots) -> Observation:
+        return Observation(
+            proprio=self.proprio.take(slots, axis=0),
+            images={name: ring.take(slots, axis=0) for name, ring in self.images.items()},
+            features={name: ring.take(slots, axis=0) for name, ring in self.features.items()},
+        )
+
+
+class View:
+    """Some of a buffer's transitions, kept up to date by it."""
+
+    def __init__(self, buffer: "ReplayBuffer", members: SlotSet) -> None:
+        self._buffer = buffer
+        self._members = members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def draw(self, rng: np.random.Generator, shape: Sequence[int]) -> Slots:
+        """Return the slots of transitions, uniform with replacement."""
+        return self._members[rng.integers(len(self), size=tuple(shape))]
+
+    def sample(self, rng: np.random.Generator, shape: Sequence[int]) -> Transition:
+        """Return a batch of transitions with leading dims `shape`, uniform with replacement.
+
+        Raises:
+            DataError: there is nothing to sample from.
+        """
+        if not len(self):
+            raise DataError("there is no transition to sample from yet")
+        return self._buffer.at(self.draw(rng, shape))
+
+
+class ReplayBuffer(View):
+    """All transitions of a ring, oldest overwritten first.
+
+    Args:
+        spec: the shapes of an observation and an action.
+        capacity: how many frames are kept. A segment of n steps takes n + 1.
+        overwrites: False for demonstrations, which are kept for ever: a full buffer then refuses more.
+    """
+
+    def __init__(self, spec: EnvSpec, capacity: int, *, overwrites: bool = True) -> None:
+        if capacity < 2:
+            raise DataError(f"a replay buffer needs room for at least 2 frames, got {capacity}")
+        super().__init__(self, SlotSet(capacity))
+        self.capacity = capacity
+        self.interventions = View(self, SlotSet(capacity))
+        self._overwrites = overwrites
+        self._spec = spec
+        self._frames = _Frames(spec, capacity)
+        self._action = np.zeros((capacity, spec.action.size), np.float32)
+        self._reward = np.zeros(capacity, np.float32)
+        self._discount = np.zeros(capacity, np.float32)
+        self._is_intervention = np.zeros(capacity, np.bool_)
+        self._end = np.zeros(capacity, np.int8)
+        self._next = np.full(capacity, _NONE, np.int64)
+        self._head = 0  # frames ever stored
+        self._tails: dict[str, _Tail] = {}
+
+    @classmethod
+    def holding(cls, spec: EnvSpec, episodes: Iterable[Sequence[Transition]]) -> "ReplayBuffer":
+        """Return a buffer just large enough for `episodes`, which it never overwrites: demonstrations."""
+        kept = list(episodes)
+        frames = sum(2 * len(episode) for episode in kept)  # enough even if every step is its own segment
+        buffer = cls(spec, max(frames, 2), overwrites=False)
+        for episode in kept:
+            for transition in episode:
+                buffer.insert(transition)
+        return buffer
+
+    def insert(self, transition: Transition) -> None:
+        """Store one step.
+
+        It goes on with its session's segment if it is the next step of the same episode and starts
+        from the very frame where that ended; otherwise (a gap, another episode) it starts a new one.
+
+        Raises:
+            DataError: an array does not fit the spec, or a buffer that does not overwrite is full.
+        """
+        provenance = transition.provenance
+        if provenance is None:
+            raise DataError("a transition without provenance cannot be stored: it belongs to no episode")
+        self._check(transition)
+        tail = self._tails.pop(provenance.session, None)
+        continues = (
+            tail is not None
+            and tail.episode == provenance.episode
+            and tail.sequence + 1 == provenance.sequence
+            and np.array_equal(self._frames.proprio[tail.slot], transition.observation.proprio)
+        )
+        if not self._overwrites and self._head + (1 if continues else 2) > self.capacity:
+            raise DataError(f"this buffer of {self.capacity} frames is full and never overwrites; make it larger")
+        slot = tail.slot if tail is not None and continues else self._store(transition.observation)
+        end_slot = self._store(transition.next_observation)
+        self._action[slot] = transition.action
+        self._reward[slot] = transition.reward
+        self._discount[slot] = transition.discount
+        self._is_intervention[slot] = transition.is_intervention
+        self._end[slot] = transition.end
+        if slot != end_slot:
+            self._next[slot] = end_slot
+            self._members.add(slot)
+            if transition.is_intervention:
+                self.interventions._members.add(slot)
+        if transition.end == EndReason.RUNNING:
+            self._tails[provenance.session] = _Tail(end_slot, provenance.episode, provenance.sequence)
+
+    def at(self, slots: Slots) -> Transition:
+        """Return the transitions that begin at `slots` [*b], as a batch with leading dims [*b].
+
+        Fresh contiguous arrays: JAX may keep reading them after this returns.
+        """
+        return Transition(
+            observation=self._frames.take(slots),
+            action=self._action.take(slots, axis=0),
+            reward=self._reward.take(slots),
+            discount=self._discount.take(slots),
+            next_observation=self._frames.take(self._next.take(slots)),
+            is_intervention=self._is_intervention.take(slots),
+            end=self._end.take(slots),
+        )
+
+    def _store(self, observation: Observation) -> int:
+        slot = self._head % self.capacity
+        self._head += 1
+        self._members.discard(slot)
+        self.interventions._members.discard(slot)
+        self._next[slot] = _NONE
+        for session in [session for session, tail in self._tails.items() if tail.slot == slot]:
+            del self._tails[session]  # the rest of its episode starts a new segment
+        self._frames.put(slot, observation)
+        return slot
+
+    def _check(self, transition: Transition) -> None:
+        _check_shape("action", transition.action, (self._spec.action.size,))
+        for name, observation in (
+            ("observation", transition.observation),
+            ("next_observation", transition.next_observation),
+        ):
+            _check_shape(f"{name}.proprio", observation.proprio, (self._spec.proprio_size,))
+            _check_shapes(f"{name}.images", observation.images, self._spec.image_shapes)
+            _check_shapes(f"{name}.features", observation.features, self._spec.feature_shapes)
+
+
+def _check_shapes(name: str, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if arrays.keys() != shapes.keys():
+        raise DataError(f"{name} are {sorted(arrays)}, the task's {sorted(shapes)}: recorded for another task")
+    for key, shape in shapes.items():
+        _check_shape(f"{name}/{key}", arrays[key], shape)
+
+
+def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise DataError(f"{name} has shape {array.shape}, the task's {shape}: recorded for another task")
