@@ -15,7 +15,7 @@ Vector = Float[np.ndarray, "*b 3"]
 RotationMatrix = Float[np.ndarray, "*b 3 3"]
 Transform = Float[np.ndarray, "*b 4 4"]
 Twist = Float[np.ndarray, "*b 6"]  # linear, then angular; a wrench (force, then torque) has the same shape
-Batch = Float[np.ndarray, "*b"]
+Scalar = Float[np.ndarray, "*b"] | float  # a float when there is no batch
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])  # the tool's z axis along the base's -z
 DOWN.flags.writeable = False
@@ -110,7 +110,7 @@ def apply_increment(reference: Pose, step: Twist) -> Pose:
     return np.concatenate([position, quaternion], axis=-1)
 
 
-def distance(pose_a: Pose, pose_b: Pose) -> tuple[Batch, Batch]:
+def distance(pose_a: Pose, pose_b: Pose) -> tuple[Scalar, Scalar]:
     """Return how far two poses are apart: in m, and as the angle of the short rotation in rad."""
     step = increment(pose_a, pose_b)
     return np.linalg.norm(step[..., :3], axis=-1), np.linalg.norm(step[..., 3:], axis=-1)
@@ -163,7 +163,7 @@ def adjoint(pose_a_b: Pose) -> Float[np.ndarray, "*b 6 6"]:
     return result
 
 
-def tilt_rad(quaternion: Quaternion) -> Batch:
+def tilt_rad(quaternion: Quaternion) -> Scalar:
     """Return the angle between the tool's z axis and straight down, 0 to pi."""
     x, y, z, w = np.moveaxis(quaternion, -1, 0)
     # Half-angle form: exact also near 0 and pi, where arccos of the matrix element loses digits.

@@ -6,7 +6,7 @@ the tick comes, so the period counts everything (observation, policy, human, log
 """
 
 import contextlib
-from typing import Any, Self
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -73,7 +73,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         """Release the robot, which holds compliantly. Safe to call twice."""
         self.robot.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ArmEnv":
         self.open()
         return self
 

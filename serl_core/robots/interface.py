@@ -1,10 +1,11 @@
 """What an environment may ask of an arm: the same calls over HTTP, in process, or on a fake."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from serl_core.robots.messages import Health, ImpedanceParams, RobotState, Vector7
 
 
+@runtime_checkable  # the type checks under pytest ask for it
 class Robot(Protocol):
     """One arm under one lease. Every call has a time limit; all may raise `RobotError` or `RobotFault`."""
 
