@@ -49,7 +49,8 @@ class Mixture:
             (self._online, self._online, np.flatnonzero(~is_demonstration & ~is_intervention)),
         )
         drawn = [buffer.at(view.draw(rng, places.shape)) for buffer, view, places in sources if len(places)]
-        order = np.argsort(np.concatenate([places for _, _, places in sources]))
+        order = np.empty(utd * batch, np.int64)
+        order[np.concatenate([places for _, _, places in sources])] = np.arange(utd * batch)
         return _join(drawn, order, (utd, batch))
 
 

@@ -34,11 +34,13 @@ class Hello:
 class LearnerStatus(NamedTuple):
     """Comes back with every acknowledgement."""
 
-    acked_sequence: int  # all of this session up to here are on the learner's disk; -1 for none
+    acked_sequence: int  # all of `session` up to here are on the learner's disk; -1 for none
     env_steps: int  # online transitions the learner has
     trained_env_steps: int  # online transitions whose updates are done: the actor's lead is measured to here
     policy_version: int
     is_finished: bool = False  # training is over: actors stop
+    session: str = ""  # whose sequences these are: a restarted actor still waits for its earlier ones
+    received_sequence: int = -1  # up to here in the learner's memory; falls back when the learner restarts
 
 
 class ActorLink(Protocol):
@@ -48,10 +50,18 @@ class ActorLink(Protocol):
         """Introduce this session. Raises TransportError when refused, or when nobody answers."""
 
     def offer(self, transitions: Sequence[Transition]) -> None:
-        """Send transitions of one session, in order. Returns at once; unacknowledged ones may be offered again."""
+        """Send transitions of one session, in order. Returns at once; unacknowledged ones may be offered again.
+
+        The first offer of a session starts at its oldest unacknowledged transition. What finds no way
+        (no learner, a full queue) is dropped: `LearnerStatus.received_sequence` tells what to offer again.
+        """
 
     def poll(self, timeout_s: float = 0.0) -> LearnerStatus | None:
-        """Return the newest acknowledgement since the last poll, if any."""
+        """Return the newest status of a session since its last poll, if any.
+
+        Raises:
+            TransportError: the learner has refused this actor.
+        """
 
     def newest_weights(self, than_version: int) -> PolicyWeights | None:
         """Return the newest weights above `than_version`, or None. Never blocks; asks in the background."""

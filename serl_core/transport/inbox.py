@@ -1,0 +1,138 @@
+"""What a learner knows of its actors' streams: each transition once, in order, bounded. Shared by all transports.
+
+A session's stream is accepted in sequence only. Anything else is either a duplicate or comes too
+early (something before it was lost, or the inbox was full); both are dropped, and the sender finds
+out from `received_sequence`.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from serl_core.transport.interface import LearnerStatus
+from serl_core.types import Transition
+
+MAX_BYTES = 64 * 2**20  # of transitions that the learner has not taken yet
+
+
+@dataclass
+class _Stream:
+    received: int = -1
+    acked: int = -1
+
+
+class Inbox:
+    """The state behind a LearnerLink. Safe to use from several threads; never blocks but in `take`."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._streams: dict[str, _Stream] = {}
+        self._waiting: deque[tuple[Transition, int]] = deque()
+        self._bytes = 0
+        self._policy_version = 0
+        self._progress = (0, 0, False)
+        self._counters = {"received": 0, "duplicate": 0, "rejected": 0}
+
+    def begin(self, session: str, base: int) -> int:
+        """Return the sequence that `session` must send next, given that `base` is its oldest unacknowledged.
+
+        Everything before `base` is safe on some learner's disk, so a learner that starts afresh goes
+        on from there.
+        """
+        with self._changed:
+            stream = self._streams.setdefault(session, _Stream())
+            stream.received = max(stream.received, base - 1)
+            return stream.received + 1
+
+    def put(self, transition: Transition, size: int) -> bool:
+        """Keep a transition of `size` bytes for `take`, if it is the next of its session and there is room."""
+        assert transition.provenance is not None
+        with self._changed:
+            stream = self._streams[transition.provenance.session]
+            if transition.provenance.sequence <= stream.received:
+                self._counters["duplicate"] += 1
+                return False
+            if transition.provenance.sequence != stream.received + 1 or self._bytes + size > self._max_bytes:
+                return False
+            stream.received += 1
+            self._counters["received"] += 1
+            self._waiting.append((transition, size))
+            self._bytes += size
+            self._changed.notify()
+            return True
+
+    def count(self, name: str, times: int = 1) -> None:
+        """Add to one of the counters `received`, `duplicate`, `rejected`."""
+        with self._changed:
+            self._counters[name] += times
+
+    def take(self, timeout_s: float) -> list[Transition]:
+        """Return everything that is waiting; wait up to `timeout_s` when nothing is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting, timeout_s)
+            taken = [transition for transition, _ in self._waiting]
+            self._waiting.clear()
+            self._bytes = 0
+            return taken
+
+    def acknowledge(self, session: str, sequence: int) -> None:
+        """Note that all of `session` up to `sequence` are on disk."""
+        with self._changed:
+            stream = self._streams.setdefault(session, _Stream())
+            stream.acked = max(stream.acked, sequence)
+            stream.received = max(stream.received, sequence)
+
+    def restore(self, acked: Mapping[str, int]) -> None:
+        """Note what was on disk at start; of what has arrived since, drop the repeats."""
+        for session, sequence in acked.items():
+            self.acknowledge(session, sequence)
+        with self._changed:
+            fresh = [entry for entry in self._waiting if not _is_in(acked, entry[0])]
+            self._counters["duplicate"] += len(self._waiting) - len(fresh)
+            self._waiting = deque(fresh)
+            self._bytes = sum(size for _, size in fresh)
+
+    def report(self, env_steps: int, trained_env_steps: int, is_finished: bool) -> None:
+        """Set the learner's progress."""
+        with self._changed:
+            self._progress = (env_steps, trained_env_steps, is_finished)
+
+    def publish(self, version: int) -> None:
+        """Set the version of the newest weights."""
+        with self._changed:
+            self._policy_version = version
+
+    def status(self, session: str) -> LearnerStatus:
+        """Return what an actor may know about its `session` and the learner."""
+        with self._changed:
+            stream = self._streams.get(session, _Stream())
+            env_steps, trained_env_steps, is_finished = self._progress
+            return LearnerStatus(
+                acked_sequence=stream.acked,
+                env_steps=env_steps,
+                trained_env_steps=trained_env_steps,
+                policy_version=self._policy_version,
+                is_finished=is_finished,
+                session=session,
+                received_sequence=stream.received,
+            )
+
+    def counters(self) -> dict[str, int]:
+        """Return the counts since start."""
+        with self._changed:
+            return dict(self._counters)
+
+
+def _is_in(acked: Mapping[str, int], transition: Transition) -> bool:
+    assert transition.provenance is not None
+    return transition.provenance.sequence <= acked.get(transition.provenance.session, -1)
+
+
+def mismatch(actor_digest: str, learner_digest: str) -> str:
+    """Return why an actor of another task is refused."""
+    return (
+        f"the actor's task has digest {actor_digest}, the learner's {learner_digest}: "
+        f"start both with the same task and configuration"
+    )
