@@ -40,3 +40,7 @@ class RobotFault(RobotError):
 
 class ResetError(SerlError):
     """The arm did not arrive at its start pose after every allowed try."""
+
+
+class LearningError(SerlError):
+    """Training went wrong in its numbers: nothing of it is published or saved."""

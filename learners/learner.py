@@ -1,0 +1,200 @@
+"""The learner process: takes in what actors send, trains as it was paid for, publishes weights."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from serl_core.data.episode_log import EpisodeLog
+
+from learners.metrics import EpisodeTracker, MetricsWriter, read_metrics
+from learners.trainer import Trainer
+from serl_core.config import TaskConfig
+from serl_core.errors import ConfigError, DataError
+from serl_core.networks.weights import save_policy
+from serl_core.transport.interface import LearnerLink
+from serl_core.types import Transition
+
+logger = logging.getLogger(__name__)
+
+PART_TIMEOUT_S = 5.0
+IDLE_WAIT_S = 0.2  # how long to wait for transitions when there is nothing to train
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """How long to train, and how often to tell."""
+
+    max_env_steps: int = 12_000
+    publish_every: int = 10  # env steps; the paper's 50 updates at a UTD of 4 to 5
+    checkpoint_every: int = 1000  # env steps
+    report_period_s: float = 1.0  # of update records
+
+    def __post_init__(self) -> None:
+        for name in ("max_env_steps", "publish_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"LearnerConfig.{name}: must be at least 1 env step, got {getattr(self, name)}")
+
+
+class Learner:
+    """One run, from start or resume to the end or to a stop. Single-threaded."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        link: LearnerLink,
+        log: EpisodeLog,
+        metrics: MetricsWriter,
+        task: TaskConfig,
+        config: LearnerConfig,
+        run: Path,
+    ) -> None:
+        self._trainer = trainer
+        self._link = link
+        self._log = log
+        self._metrics = metrics
+        self._task = task
+        self._config = config
+        self._run = run
+        self._episodes = EpisodeTracker(task.control_hz)
+        self._told = {
+            (r["session"], r["episode"]) for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "episode"
+        }
+        self._env_steps_told = 0
+        self._last_report_s = time.monotonic()
+        self._updates_at_report = 0
+        self._updates = 0
+
+    def start(self, *, resume: bool) -> None:
+        """Take up the run (with `resume`, where it was left), compile, and offer the first weights."""
+        if resume:
+            tail = self._trainer.resume()
+            for transition in self._log.transitions():
+                self._tell_episode(transition)
+            self._link.restore(self._log.last_sequences())
+            self._trainer.insert(tail)
+            self._event("resumed", logged_after_checkpoint=len(tail))
+        self._trainer.warm_up()
+        self._publish()
+        self._report()
+
+    def run(self, stop: threading.Event) -> bool:
+        """Train until the run is finished (then return True) or until `stop` is set (then False).
+
+        Either way everything is in a checkpoint; a finished run also has its `policy.safetensors`.
+        """
+        while not stop.is_set():
+            if self._is_finished():
+                self._finish()
+                return True
+            self._take_in(self._link.receive(0.0 if self._trainer.can_update() else IDLE_WAIT_S))
+            if self._trainer.can_update():
+                self._train_one_step()
+        self._save()
+        self._event("stopped")
+        return False
+
+    def _is_finished(self) -> bool:
+        return self._trainer.pacing.trained_env_steps >= self._config.max_env_steps
+
+    def _take_in(self, transitions: Sequence[Transition]) -> None:
+        if not transitions:
+            return
+        self._keep(transitions)
+        self._trainer.insert(transitions)
+        for transition in transitions:
+            self._tell_episode(transition)
+        self._report()
+
+    def _keep(self, transitions: Sequence[Transition]) -> None:
+        """Put transitions on the disk, then tell their actors so."""
+        self._log.append(transitions)
+        newest = {t.provenance.session: t.provenance.sequence for t in transitions if t.provenance is not None}
+        for session, sequence in newest.items():
+            self._link.acknowledge(session, sequence)
+
+    def _train_one_step(self) -> None:
+        values = self._trainer.update()
+        self._updates += self._trainer.config.sac.utd_ratio
+        trained = self._trainer.pacing.trained_env_steps
+        if trained % self._config.publish_every == 0:
+            self._publish()
+        self._report()
+        if trained % self._config.checkpoint_every == 0:
+            self._save()
+        self._tell_updates(values)
+
+    def _publish(self) -> None:
+        self._link.publish(self._trainer.policy_weights())
+
+    def _report(self, *, is_finished: bool = False) -> None:
+        pacing = self._trainer.pacing
+        self._link.report(pacing.env_steps, pacing.trained_env_steps, is_finished)
+
+    def _save(self) -> None:
+        try:
+            self._trainer.save()
+        except DataError as error:  # a full disk must not end the training
+            logger.error("%s", error)
+            self._event("checkpoint_failed", reason=str(error))
+
+    def _finish(self) -> None:
+        self._save()
+        weights = self._trainer.final_policy()
+        facts = {
+            "task": self._task.name,
+            "task_digest": self._task.digest(),
+            "spec": msgspec.to_builtins(self._trainer.spec),
+            "sac": msgspec.to_builtins(self._trainer.config.sac),
+            "env_steps": self._trainer.pacing.trained_env_steps,
+            "version": weights.version,
+        }
+        save_policy(self._run / "policy.safetensors", dict(weights.params), facts)
+        self._event("finished")
+        logger.info("finished after %d env steps", self._trainer.pacing.trained_env_steps)
+        self._part()
+
+    def _part(self) -> None:
+        """Tell the actors that training is over, and keep what they still send until they are gone."""
+        deadline_s = time.monotonic() + PART_TIMEOUT_S
+        self._report(is_finished=True)
+        while self._link.counters()["connected"] and time.monotonic() < deadline_s:
+            if transitions := self._link.receive(IDLE_WAIT_S):
+                self._keep(transitions)
+                self._report(is_finished=True)
+
+    def _tell_episode(self, transition: Transition) -> None:
+        self._env_steps_told += 1
+        record = self._episodes.add(transition, self._env_steps_told)
+        if record is not None and (record["session"], record["episode"]) not in self._told:
+            self._metrics.write("episode", record)
+
+    def _tell_updates(self, values: dict[str, float]) -> None:
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._last_report_s
+        if elapsed_s < self._config.report_period_s:
+            return
+        trainer = self._trainer
+        self._metrics.write(
+            "update",
+            {
+                "env_steps": trainer.pacing.env_steps,
+                "trained_env_steps": trainer.pacing.trained_env_steps,
+                "updates": self._updates,
+                "updates_per_s": (self._updates - self._updates_at_report) / elapsed_s,
+                "utd_ratio": trainer.config.sac.utd_ratio,
+                "debt": trainer.pacing.debt,
+                "policy_version": trainer.policy_version,
+                "online_transitions": len(trainer.online),
+                "demo_transitions": len(trainer.demonstrations) + len(trainer.online.interventions),
+                **values,
+                **self._link.counters(),
+            },
+        )
+        self._last_report_s, self._updates_at_report = now_s, self._updates
+
+    def _event(self, event: str, **facts: object) -> None:
+        self._metrics.write("event", {"event": event, "env_steps": self._trainer.pacing.env_steps, **facts})

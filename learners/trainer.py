@@ -1,0 +1,228 @@
+"""The learner without its sockets: buffers, agent, pacing and checkpoints, in one thread.
+
+The learner process and `serl train --sync` run this same code. All luck comes from the seed, so the
+same transitions in the same order give the same weights to the bit, also across a crash and a resume.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+from serl_core.data.episode_log import EpisodeLog
+
+from learners.checkpoints import Checkpoints
+from learners.pacing import Pacing
+from serl_core.agents.policy import is_finite
+from serl_core.agents.sac import Sac, SacConfig
+from serl_core.data.mixture import Mixture
+from serl_core.data.replay_buffer import ReplayBuffer
+from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.transport.interface import PolicyWeights
+from serl_core.types import EnvSpec, Observation, Transition
+
+logger = logging.getLogger(__name__)
+
+MAX_SKIPPED_IN_A_ROW = 10
+MAX_STARTS_PER_CHECKPOINT = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How to train. `sac` is the method's."""
+
+    sac: SacConfig = field(default_factory=SacConfig)
+    seed: int = 0
+    training_starts: int = 100  # online transitions before the first update
+    demo_fraction: float = 0.5  # of each batch
+    online_capacity: int = 200_000  # frames; the oldest make room
+
+
+class Trainer:
+    """Learns from transitions as they come.
+
+    Args:
+        spec: of the task.
+        config: see there.
+        demonstrations: episodes recorded before; every step counts as a human's.
+        log: every transition that is inserted must stand in it already, in the same order.
+        checkpoints: of this run.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        config: TrainerConfig,
+        demonstrations: Iterable[Sequence[Transition]],
+        log: EpisodeLog,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.spec = spec
+        self.config = config
+        self.agent = Sac(spec, config.sac)
+        self.pacing = Pacing(training_starts=config.training_starts)
+        self.policy_version = 0
+        self.demonstrations = ReplayBuffer.holding(spec, demonstrations)
+        self.online = ReplayBuffer(spec, config.online_capacity)
+        self._mixture = Mixture(self.demonstrations, self.online, config.demo_fraction)
+        self._log = log
+        self._checkpoints = checkpoints
+        self._rng = np.random.default_rng(config.seed)
+        self._state = self.agent.init(key=jax.random.key(config.seed))
+
+    def insert(self, transitions: Iterable[Transition]) -> None:
+        """Take in new online transitions, which the log already holds."""
+        for transition in transitions:
+            self.online.insert(transition)
+            self.pacing.inserted(1)
+
+    def can_update(self) -> bool:
+        """Return whether there is an environment step whose updates are to be done."""
+        return self.pacing.debt > 0
+
+    def update(self) -> dict[str, float]:
+        """Do the updates of one environment step and return their metrics.
+
+        Raises:
+            LearningError: losses or gradients have not been finite for ten updates in a row.
+        """
+        sac = self.config.sac
+        batch = self._mixture.sample(self._rng, sac.utd_ratio, sac.batch_size)
+        self._state, metrics = self.agent.update(self._state, batch)
+        values = {name: float(value) for name, value in jax.device_get(metrics.values).items()}
+        self.pacing.updated()
+        if values["skipped_in_a_row"] >= MAX_SKIPPED_IN_A_ROW:
+            raise LearningError(
+                f"losses or gradients were not finite for {values['skipped_in_a_row']:.0f} updates in a row, at "
+                f"env step {self.pacing.trained_env_steps}; the weights from before are kept. Look for extreme "
+                "numbers in the observations and rewards of this run, or lower SacConfig.learning_rate"
+            )
+        return values
+
+    def warm_up(self) -> None:
+        """Compile the update, so that the first one is as fast as the others. Learns nothing."""
+        shape = (self.config.sac.utd_ratio, self.config.sac.batch_size)
+        zeros = np.zeros(shape, np.float32)
+        blank = Observation(proprio=np.zeros((*shape, self.spec.proprio_size), np.float32))
+        batch = Transition(
+            observation=blank,
+            action=np.zeros((*shape, self.spec.action.size), np.float32),
+            reward=zeros,
+            discount=zeros,
+            next_observation=blank,
+            is_intervention=np.zeros(shape, np.bool_),
+            end=np.zeros(shape, np.int8),
+        )
+        jax.block_until_ready(self.agent.update(self.agent.init(key=jax.random.key(0)), batch))
+
+    def policy_weights(self) -> PolicyWeights:
+        """Return the policy as it is now, under the next version.
+
+        Raises:
+            LearningError: it is not finite.
+        """
+        params = _copy(self.agent.policy_params(self._state))
+        _require_finite(params, "the policy's weights")
+        self.policy_version += 1
+        return PolicyWeights(self.policy_version, params, self.pacing.env_steps)
+
+    def final_policy(self) -> PolicyWeights:
+        """Return the policy to keep: averaged weights, under the present version."""
+        params = _copy(self.agent.final_policy_params(self._state))
+        _require_finite(params, "the averaged policy's weights")
+        return PolicyWeights(self.policy_version, params, self.pacing.env_steps)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything but the buffers, which the log brings back.
+
+        Raises:
+            LearningError: a number of it is not finite; nothing was written.
+            DataError: the disk refused it; the checkpoints from before are whole.
+        """
+        arrays = _copy(self._state)
+        _require_finite(arrays, "the learner's state")
+        facts = {
+            "config": _plain(self.config),
+            "env_steps": self.pacing.env_steps,  # also the log's position: how many of it were inserted
+            "trained_env_steps": self.pacing.trained_env_steps,
+            "policy_version": self.policy_version,
+            "acked": self._log.last_sequences(),
+            "rng": self._rng.bit_generator.state,
+        }
+        self._checkpoints.save(arrays, facts)
+
+    def resume(self) -> list[Transition]:
+        """Go back to the newest checkpoint (to the start if there is none) and rebuild the buffers.
+
+        Returns:
+            The transitions that were logged after it. They are still to be inserted: inserted one at
+            a time, with an update after each, they repeat exactly what a synchronous run did.
+
+        Raises:
+            ConfigError: the checkpoint is of another configuration.
+            DataError: no checkpoint is whole, or the log has less than the checkpoint learned from.
+        """
+        logged = iter(self._log.transitions())
+        checkpoint = self._checkpoints.newest(_copy(self._state))
+        if checkpoint is None:
+            return list(logged)
+        facts = checkpoint.facts
+        _require_same_config(facts["config"], _plain(self.config))
+        inserted = 0
+        for transition in itertools.islice(logged, facts["env_steps"]):
+            self.online.insert(transition)
+            inserted += 1
+        if inserted < facts["env_steps"]:
+            raise DataError(
+                f"the checkpoint has learned from {facts['env_steps']} transitions, the log has only {inserted}; "
+                "restore the run's missing episode files"
+            )
+        self._state = _with_keys(checkpoint.arrays, like=self._state)
+        self._rng.bit_generator.state = facts["rng"]
+        self.pacing.env_steps = facts["env_steps"]
+        self.pacing.trained_env_steps = facts["trained_env_steps"]
+        tail = list(logged)
+        # A crashed learner published at most once per step, and once per start: stay above all its versions.
+        self.policy_version = facts["policy_version"] + len(tail) + MAX_STARTS_PER_CHECKPOINT
+        logger.info("resumed at env step %d, with %d more in the log", self.pacing.env_steps, len(tail))
+        return tail
+
+
+def _copy(tree: Any) -> Any:
+    """Return a pytree as numpy arrays of its own (an update reuses the memory of its state)."""
+    return jax.tree.map(lambda leaf: np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf), tree)
+
+
+def _with_keys(tree: Any, *, like: Any) -> Any:
+    """Undo `_copy`."""
+    return jax.tree.map(
+        lambda kind, leaf: jax.random.wrap_key_data(leaf) if _is_key(kind) else jax.numpy.array(leaf), like, tree
+    )
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _plain(config: TrainerConfig) -> dict[str, Any]:
+    """Return a config as JSON gives it back."""
+    return msgspec.json.decode(msgspec.json.encode(config), type=dict[str, Any])
+
+
+def _require_finite(tree: Any, name: str) -> None:
+    if not is_finite(tree):
+        raise LearningError(f"{name} hold numbers that are not finite; neither published nor saved")
+
+
+def _require_same_config(saved: dict[str, Any], wanted: dict[str, Any], name: str = "config") -> None:
+    """Raise ConfigError at the first value that differs."""
+    for key in {**saved, **wanted}:
+        old, new = saved.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            _require_same_config(old, new, f"{name}.{key}")
+        elif old != new:
+            raise ConfigError(f"{name}.{key}: the run was started with {old}, got {new}; resume with the same")
