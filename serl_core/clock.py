@@ -32,8 +32,9 @@ class ManualClock:
 class Rate:
     """Ticks at k / hz after the first, whatever the work between them took: it does not drift.
 
-    A tick missed by more than a whole period is skipped, not caught up, so that a pause is never
-    followed by a burst of commands. Late ticks are counted in `late`, never hidden.
+    A tick that is already past when it is asked for is skipped, not caught up: the next one on the
+    same schedule follows, so that a pause never ends in a burst of commands. Late ticks are counted
+    in `late`, never hidden.
     """
 
     def __init__(
@@ -53,24 +54,22 @@ class Rate:
         self._next_s = self._clock() + self.period_s
 
     def remaining_s(self) -> float:
-        """Return the seconds until the next tick and move the schedule on to the one after it.
+        """Return the seconds until the next tick, at least 0, and move the schedule on to the one after it.
 
-        Use it when something else does the waiting (the robot server replies at the tick). Zero
-        when the tick is already past.
+        Use it when something else does the waiting: the robot server replies at the tick.
         """
         now_s = self._clock()
         if self._next_s is None:
             self._next_s = now_s + self.period_s
-        left_s = self._next_s - now_s
-        if left_s < 0:
+        late_s = now_s - self._next_s
+        if late_s > 0:
             self.late += 1
-            logger.warning("control tick late by %.1f ms", -1e3 * left_s)
-            self._next_s += math.floor(-left_s / self.period_s) * self.period_s
+            logger.warning("control tick late by %.1f ms", 1e3 * late_s)
+            self._next_s += math.ceil(late_s / self.period_s) * self.period_s
+        left_s = max(self._next_s - now_s, 0.0)
         self._next_s += self.period_s
-        return max(left_s, 0.0)
+        return left_s
 
     def wait(self) -> None:
         """Sleep to the next tick."""
-        left_s = self.remaining_s()
-        if left_s > 0:
-            self._sleep(left_s)
+        self._sleep(self.remaining_s())
