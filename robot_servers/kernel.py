@@ -1,0 +1,297 @@
+"""The safety kernel: what the arm is allowed to do, decided in every control tick.
+
+A pure core: no I/O, no threads, time passed in. Commands set a goal after every check has passed;
+`tick` alone moves the set-point. Two clocks: the robot's (commands, moves; simulated time in
+simulation) and the liveness clock (the lease; the server's monotonic clock).
+"""
+
+import math
+from collections.abc import Callable
+
+from robot_servers.backend import Floats, Reference
+from robot_servers.lease import LeaseBook
+from robot_servers.limits import Refusal, SafetyLimits, angle_between, check_pose, check_range, check_step, check_tilt
+from robot_servers.slew import MinimumJerk, SetPoint
+from serl_core.robots.messages import Job, Lease, Mode, MoveCommand, Vector7
+
+SETTLE_S = 0.3  # after a move's set-point has arrived: let the arm follow
+ARRIVE_WITHIN_S = 1.0  # then it must be near
+ARRIVED_M = 0.005
+ARRIVED_RAD = 0.05
+MAX_NOT_FINITE = 3  # readings in a row
+
+OnEvent = Callable[[str, str], None]
+"""(what, detail): a state change, for the audit log. Called from the control loop: must not block."""
+
+
+class SafetyKernel:
+    """The state machine of one arm.
+
+    Args:
+        limits: what is allowed.
+        on_event: told of every change of state.
+        first_epoch: leases count up from here.
+    """
+
+    def __init__(self, limits: SafetyLimits, on_event: OnEvent = lambda *_: None, first_epoch: int = 0) -> None:
+        self.limits = limits
+        self.leases = LeaseBook(limits.lease_timeout_s, limits.commands_per_s, first_epoch)
+        self.job: Job | None = None  # the newest move or joint reset
+        self._on_event = on_event
+        self._low = tuple(low - limits.box_exit_m for low in limits.box_low_m)
+        self._high = tuple(high + limits.box_exit_m for high in limits.box_high_m)
+        self._set_point = SetPoint(limits)
+        self._mode = Mode.HOLD
+        self._stop_cause: str | None = None
+        self._fault: str | None = None
+        self._must_hold = True  # at the next tick, the set-point becomes the measured pose
+        self._now_s = -math.inf
+        self._measured: Vector7 | None = None
+        self._not_finite = 0
+        self._target: Vector7 = self._set_point.pose
+        self._command_s = 0.0
+        self._move: MinimumJerk | None = None
+        self._move_s = 0.0
+        self._arrived_s: float | None = None
+
+    # ---- what the arm is doing
+
+    @property
+    def mode(self) -> Mode:
+        """What the arm is doing."""
+        if self._fault is not None:
+            return Mode.FAULT
+        return self._mode if self._stop_cause is None else Mode.STOPPED
+
+    @property
+    def fault(self) -> str | None:
+        """The latched cause, in FAULT and STOPPED."""
+        return self._fault or self._stop_cause
+
+    @property
+    def is_joint_reset(self) -> bool:
+        """A joint reset runs."""
+        return self.mode is Mode.MOVING and self._move is None
+
+    # ---- the control loop
+
+    def tick(self, now_s: float, position: Floats, quaternion: Floats) -> Reference:
+        """Return the set-point of this control tick.
+
+        Args:
+            now_s: the robot's clock.
+            position: measured, [3] in m.
+            quaternion: measured, [4] xyzw.
+        """
+        dt_s = now_s - self._now_s
+        self._now_s = now_s
+        self._measure(position, quaternion)
+        if self._must_hold or (self._stop_cause is not None and self._mode is not Mode.HOLD):
+            self._hold()
+        elif self._mode is Mode.TRACKING:
+            if now_s - self._command_s > self.limits.command_timeout_s:
+                self._on_event("watchdog", f"no command for {self.limits.command_timeout_s:g} s: hold")
+                self._hold()
+            else:
+                self._set_point.advance(self._target, dt_s)
+        elif self._mode is Mode.MOVING:
+            self._tick_move(dt_s)
+        return self._set_point.reference
+
+    def expire_lease(self, live_s: float) -> None:
+        """Take the lease from a holder that is silent for too long, and hold."""
+        lease = self.leases.expire(live_s)
+        if lease is not None:
+            self._on_event("lease_lost", f"{lease.owner} epoch {lease.epoch}: not heard of")
+            self._must_hold = True
+
+    def latch(self, cause: str) -> None:
+        """Enter FAULT with `cause`, unless there is one already: the first cause is the one to mend."""
+        if self._fault is None:
+            self._on_event("fault", cause)
+            self._fault = cause
+            self._must_hold = True
+
+    def rebase(self) -> None:
+        """Forget the measured pose: the arm was put elsewhere, the next tick holds it there."""
+        self._must_hold = True
+        self._measured = None
+
+    def end_joint_reset(self) -> None:
+        """Take control back: the arm is at its rest posture, and holds where it is."""
+        self._finish_job("succeeded", "")
+        self._must_hold = True
+
+    # ---- commands; each raises Refusal and then has changed nothing
+
+    def acquire(self, owner: str, live_s: float, timeout_s: float | None = None) -> Lease:
+        """Grant the lease. The arm goes on holding."""
+        self.expire_lease(live_s)
+        lease = self.leases.acquire(owner, live_s, timeout_s)
+        self._on_event("lease", f"{owner} epoch {lease.epoch}")
+        return lease
+
+    def release(self, epoch: int) -> Lease:
+        """End the lease and hold."""
+        lease = self.leases.release(epoch)
+        self._on_event("lease_released", f"{lease.owner} epoch {epoch}")
+        self._must_hold = True
+        return lease
+
+    def track(self, epoch: int, sequence: int | None, pose: Vector7, live_s: float) -> None:
+        """Follow a new target from now on."""
+        self.check_free(epoch)
+        if self.mode is Mode.MOVING:
+            raise Refusal(423, "moving", "the arm is on a move of the server; wait for it or stop it")
+        self.leases.check_command(sequence, self._now_s)
+        target = check_pose(pose, self.limits)
+        check_step(target, self._measured_pose(), self.limits)
+        self.leases.count_command(sequence, self._now_s, live_s)
+        self._target = target
+        self._command_s = self._now_s
+        if self._mode is not Mode.TRACKING:
+            self._on_event("mode", "tracking")
+            self._mode = Mode.TRACKING
+
+    def move(self, command: MoveCommand) -> Job:
+        """Start a minimum-jerk move from the present set-point."""
+        self.check_free(command.epoch)
+        self._check_idle()
+        check_range("speed_m_s", command.speed_m_s, 0.001, self.limits.speed_m_s)
+        check_range("speed_rad_s", command.speed_rad_s, 0.001, self.limits.speed_rad_s)
+        goal = check_pose(command.pose, self.limits)
+        start = self._measured_pose() if self._must_hold else self._set_point.pose
+        move = MinimumJerk(start, goal, command.speed_m_s, command.speed_rad_s, self.limits)
+        for step in range(1, 16):
+            check_tilt(move.along(step / 16), self.limits)
+        self._move = move
+        self._move_s = self._now_s
+        self._arrived_s = None
+        self._target = goal
+        return self._begin_job("move")
+
+    def check_joint_reset(self, epoch: int) -> None:
+        """Refuse a joint reset that may not start now."""
+        self.check_free(epoch)
+        self._check_idle()
+
+    def begin_joint_reset(self) -> Job:
+        """Follow the measured pose: the backend moves the joints, the set-point is unheeded until it ends."""
+        self._move = None
+        self._move_s = self._now_s
+        return self._begin_job("joint_reset")
+
+    def check_free(self, epoch: int) -> None:
+        """Refuse a command without the lease (409), or while a stop or fault is latched (423)."""
+        self.leases.require(epoch)
+        if self.fault is not None:
+            cause = self.fault
+            remedy = "/v1/recover" if self._fault is not None else "/v1/resume"
+            raise Refusal(423, "latched", f"the arm is latched by {cause!r}; look, then {remedy}", given=cause)
+
+    def stop(self, cause: str = "stop") -> None:
+        """Latch a stop. One assignment: safe from any thread, without a lock."""
+        self._stop_cause = cause
+
+    def resume(self, epoch: int) -> None:
+        """Clear a latched stop; the arm holds where it is."""
+        self.leases.require(epoch)
+        if self._stop_cause is None:
+            raise Refusal(409, "not_stopped", "the arm is not stopped")
+        self._on_event("resume", self._stop_cause)
+        self._must_hold = True
+        self._mode = Mode.HOLD
+        self._cancel_job("stopped")
+        self._stop_cause = None
+
+    def check_recover(self, epoch: int, cause: str) -> None:
+        """Refuse to clear a fault that is not the present one: its cause must have been seen."""
+        self.leases.require(epoch)
+        if self._fault is None:
+            raise Refusal(409, "no_fault", "the arm is in no fault")
+        if cause != self._fault:
+            detail = f"the present fault is {self._fault!r}, not {cause!r}"
+            raise Refusal(422, "cause", detail, field="cause", given=cause, limit=self._fault)
+
+    def recover(self) -> None:
+        """Clear the fault; the arm holds where it is."""
+        self._on_event("recover", str(self._fault))
+        self._must_hold = True
+        self._not_finite = 0
+        self._fault = None
+
+    # ---- inside
+
+    def _measure(self, position: Floats, quaternion: Floats) -> None:
+        px, py, pz = position.tolist()
+        qx, qy, qz, qw = quaternion.tolist()
+        (lx, ly, lz), (hx, hy, hz) = self._low, self._high
+        if not -math.inf < px + py + pz + qx + qy + qz + qw < math.inf:
+            self._not_finite += 1
+            if self._not_finite >= MAX_NOT_FINITE:
+                self.latch("numeric_fault")
+            return
+        self._not_finite = 0
+        self._measured = (px, py, pz, qx, qy, qz, qw)
+        if not (lx <= px <= hx and ly <= py <= hy and lz <= pz <= hz):
+            self.latch("outside_box")
+
+    def _hold(self) -> None:
+        """Freeze the set-point at the pose measured now."""
+        if self._measured is None:
+            return  # nothing sound was measured yet: keep the set-point
+        self._must_hold = False
+        self._cancel_job(self.fault or "held")
+        if self._mode is not Mode.HOLD:
+            self._on_event("mode", "hold")
+            self._mode = Mode.HOLD
+        self._set_point.place(self._measured)
+
+    def _tick_move(self, dt_s: float) -> None:
+        elapsed_s = self._now_s - self._move_s
+        if self._move is None:
+            self._set_point.place(self._measured_pose())
+            if elapsed_s > self.limits.joint_reset_timeout_s:
+                self.latch("reset_failed")
+            return
+        target = self._move.at(elapsed_s)
+        self._set_point.advance(target, dt_s)
+        if elapsed_s < self._move.duration_s or not self._set_point.is_at_rest:
+            return
+        if self._arrived_s is None:
+            self._arrived_s = self._now_s
+        settled_s = self._now_s - self._arrived_s
+        if settled_s < SETTLE_S:
+            return
+        measured = self._measured_pose()
+        distance, angle = math.dist(target[:3], measured[:3]), angle_between(target, measured)
+        if distance <= ARRIVED_M and angle <= ARRIVED_RAD:
+            self._finish_job("succeeded", "")
+            self._mode = Mode.HOLD
+        elif settled_s > ARRIVE_WITHIN_S:
+            self._finish_job("failed", f"the arm is {1e3 * distance:.1f} mm and {angle:.3f} rad short of the goal")
+            self._must_hold = True
+
+    def _check_idle(self) -> None:
+        if self.mode is Mode.MOVING:
+            raise Refusal(409, "busy", "a move or joint reset is under way")
+
+    def _measured_pose(self) -> Vector7:
+        if self._measured is None:
+            raise Refusal(503, "no_state", "the arm's state is not known yet")
+        return self._measured
+
+    def _begin_job(self, kind: str) -> Job:
+        self.job = Job(id=1 if self.job is None else self.job.id + 1, kind=kind, state="running")
+        self._on_event("mode", kind)
+        self._mode = Mode.MOVING
+        return self.job
+
+    def _finish_job(self, state: str, detail: str) -> None:
+        job = self.job
+        if job is not None and job.state == "running":
+            self._on_event(job.kind, f"{state} {detail}".rstrip())
+            self.job = Job(id=job.id, kind=job.kind, state=state, detail=detail)
+
+    def _cancel_job(self, why: str) -> None:
+        self._finish_job("cancelled", why)

@@ -1,0 +1,354 @@
+"""One arm as a service: the safety kernel above a backend, in the words of the messages.
+
+The control loop calls the servo in every tick; clients call the rest. Each call takes and returns
+messages and raises `Refusal`, after which nothing has changed. In lockstep time moves only inside
+`stream_step` and `sim_advance`: whoever waits for a move or a joint reset advances it.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from robot_servers.audit import AuditLog
+from robot_servers.backend import Floats, Reference, RobotBackend, SimBackend
+from robot_servers.kernel import SafetyKernel
+from robot_servers.limits import (
+    Refusal,
+    SafetyLimits,
+    check_gripper,
+    check_impedance,
+    check_load,
+    check_pose,
+    check_range,
+    check_rise,
+)
+from serl_core.robots.messages import (
+    EpochCommand,
+    GripperCommand,
+    Health,
+    ImpedanceCommand,
+    ImpedanceParams,
+    Job,
+    JointResetCommand,
+    Lease,
+    LeaseRequest,
+    LoadCommand,
+    Mode,
+    MoveCommand,
+    PoseCommand,
+    RecoverCommand,
+    RobotState,
+    SimAdvanceCommand,
+    SimResetCommand,
+    SimTruth,
+    StreamCommand,
+)
+
+MAX_ADVANCE_S = 10.0
+MAX_SEED = 2**63 - 1
+
+
+class RobotService:
+    """Composes kernel and backend. Commands are serialised; `stop` waits for none of them.
+
+    Args:
+        backend: the arm; `start` starts it.
+        limits: of the safety kernel.
+        audit_log: JSON lines are appended there.
+        liveness: the clock of the lease and of the backend's signs of life, in s.
+        first_epoch: leases count up from here.
+    """
+
+    def __init__(
+        self,
+        backend: RobotBackend,
+        limits: SafetyLimits | None = None,
+        *,
+        audit_log: Path | None = None,
+        liveness: Callable[[], float] = time.monotonic,
+        first_epoch: int = 0,
+    ) -> None:
+        self.backend = backend
+        self.limits = limits or SafetyLimits()
+        self._audit = AuditLog(audit_log)
+        self._kernel = SafetyKernel(self.limits, self._audit.note, first_epoch)
+        self._liveness = liveness
+        self._tick_live_s = 0.0
+        self._impedance = ImpedanceParams()
+        self._gripper: float | None = None
+        self._is_resetting = False
+        self._lock = threading.Lock()  # guards the kernel, for microseconds: the control loop takes it too
+        self._commands = threading.RLock()  # backends take one call at a time
+
+    def start(self) -> None:
+        """Start the backend; the arm holds."""
+        self._tick_live_s = self._liveness()
+        self.backend.start(self._servo)
+        self._settle()
+
+    def close(self) -> None:
+        """Stop the backend. Safe to call twice."""
+        self.backend.stop()
+        self._audit.flush()
+
+    # ---- reading
+
+    def health(self) -> Health:
+        """Return what stands behind the service."""
+        return Health(
+            backend=self.backend.name,
+            clock="lockstep" if self.backend.is_lockstep else "real_time",
+            is_simulated=self.backend.is_simulated,
+            scene=self.backend.scene,
+        )
+
+    def state(self) -> RobotState:
+        """Return the newest state, with what the kernel knows."""
+        reading = self.backend.state()
+        is_stale = self._is_stale()
+        kernel = self._kernel
+        self._audit.flush()
+        return msgspec.structs.replace(
+            reading, mode=kernel.mode, fault=kernel.fault, lease_epoch=kernel.leases.epoch, is_stale=is_stale
+        )
+
+    def truth(self) -> SimTruth:
+        """Return what only the simulator knows."""
+        truth = self._simulator().state().truth
+        if truth is None:
+            raise Refusal(404, "no_truth", f"scene {self.backend.scene!r} has no task")
+        return truth
+
+    def job(self, number: int) -> Job:
+        """Return the newest move or joint reset; older ones are forgotten."""
+        job = self._kernel.job
+        if job is None or job.id != number:
+            raise Refusal(404, "no_job", f"no job {number}; only the newest is kept", field="id", given=number)
+        return job
+
+    # ---- the lease, the stop and faults
+
+    def lease(self, request: LeaseRequest, timeout_s: float | None = None) -> Lease:
+        """Acquire, renew or release the lease.
+
+        Args:
+            request: what, and by whom.
+            timeout_s: for a holder in this process, which cannot go silent without it.
+        """
+        with self._lock:
+            if request.action == "acquire":
+                lease = self._kernel.acquire(request.owner, self._liveness(), timeout_s)
+            elif request.epoch is None:
+                raise Refusal(422, "value", f"{request.action!r} needs the epoch of the lease", field="epoch")
+            elif request.action == "renew":
+                lease = self._kernel.leases.renew(request.epoch, self._liveness())
+            elif request.action == "release":
+                lease = self._kernel.release(request.epoch)
+            else:
+                allowed = ["acquire", "renew", "release"]
+                detail = f"action must be one of {', '.join(allowed)}"
+                raise Refusal(422, "value", detail, field="action", given=request.action, limit=allowed)
+        self._audit.flush()
+        return lease
+
+    def stop(self, cause: str = "stop") -> RobotState:
+        """Latch a software stop, at once: takes no lock, needs no lease."""
+        self._kernel.stop(cause)
+        self._audit.note("stop", cause)
+        return self.state()
+
+    def resume(self, command: EpochCommand) -> RobotState:
+        """Clear a latched stop; the arm holds where it is."""
+        with self._lock:
+            self._kernel.resume(command.epoch)
+        return self._settled_state()
+
+    def recover(self, command: RecoverCommand) -> RobotState:
+        """Clear the latched fault that the client names; the arm holds where it is."""
+        with self._commands:
+            with self._lock:
+                self._kernel.check_recover(command.epoch, command.cause)
+            self.backend.recover()
+            with self._lock:
+                self._kernel.recover()
+        return self._settled_state()
+
+    # ---- motion
+
+    def stream_step(self, command: StreamCommand) -> float:
+        """Follow a new target; in lockstep advance by `reply_after_s`.
+
+        Returns:
+            Seconds after which to reply with `state()`; 0 in lockstep.
+        """
+        check_range("reply_after_s", command.reply_after_s, 0.0, self.limits.max_reply_after_s)
+        if command.gripper is not None:
+            check_range("gripper", command.gripper, 0.0, 1.0)
+        with self._commands:
+            self._track(command.epoch, command.sequence, command)
+            if command.gripper is not None and command.gripper != self._gripper:
+                self._move_gripper(GripperCommand(epoch=command.epoch, position=command.gripper))
+            if not self.backend.is_lockstep:
+                return command.reply_after_s
+            cast(SimBackend, self.backend).advance(command.reply_after_s)
+            return 0.0
+
+    def pose(self, command: PoseCommand) -> RobotState:
+        """Follow a new target; return at once."""
+        with self._commands:
+            self._track(command.epoch, None, command)
+        return self.state()
+
+    def move(self, command: MoveCommand) -> Job:
+        """Start a minimum-jerk move."""
+        with self._commands:
+            self._require_fresh()
+            with self._lock:
+                return self._kernel.move(command)
+
+    def joint_reset(self, command: JointResetCommand) -> Job:
+        """Start the slow joint-space move to the rest posture."""
+        with self._commands:
+            self._require_fresh()
+            with self._lock:
+                self._kernel.check_joint_reset(command.epoch)
+            self.backend.start_joint_reset()
+            with self._lock:
+                self._is_resetting = True
+                return self._kernel.begin_joint_reset()
+
+    # ---- parameters
+
+    def impedance(self, command: ImpedanceCommand) -> RobotState:
+        """Change gains and clips; they ramp."""
+        with self._commands:
+            self._require_free(command.epoch)
+            check_impedance(command.params, self.limits)
+            fx, fy, fz = self.backend.state().tcp_wrench[:3]
+            check_rise(command.params, self._impedance, (fx * fx + fy * fy + fz * fz) ** 0.5, self.limits)
+            self.backend.set_impedance(command.params)
+            if command.params != self._impedance:
+                self._audit.note("impedance", repr(command.params))
+            self._impedance = command.params
+        return self.state()
+
+    def gripper(self, command: GripperCommand) -> RobotState:
+        """Start a gripper motion."""
+        with self._commands:
+            self._require_free(command.epoch)
+            check_gripper(command, self.limits)
+            self._move_gripper(command)
+        return self.state()
+
+    def load(self, command: LoadCommand) -> RobotState:
+        """Tell the arm its payload, while it holds."""
+        with self._commands:
+            self._require_free(command.epoch)
+            check_load(command, self.limits)
+            if self._kernel.mode is not Mode.HOLD:
+                raise Refusal(409, "busy", "the payload may change only while the arm holds")
+            self.backend.set_load(command.mass_kg, command.center_m, command.inertia_kg_m2)
+            self._audit.note("load", repr(command))
+        return self.state()
+
+    # ---- simulation
+
+    def sim_advance(self, command: SimAdvanceCommand) -> RobotState:
+        """Move a lockstep simulation on."""
+        with self._commands:
+            simulator = self._simulator()
+            if not simulator.is_lockstep:
+                raise Refusal(409, "real_time", "this simulation runs in real time; start it with --clock lockstep")
+            with self._lock:
+                self._kernel.leases.renew(command.epoch, self._liveness())
+            check_range("duration_s", command.duration_s, 0.0, MAX_ADVANCE_S)
+            simulator.advance(command.duration_s)
+        return self.state()
+
+    def sim_reset(self, command: SimResetCommand) -> RobotState:
+        """Put the simulated arm at a pose at once; it holds there."""
+        with self._commands:
+            simulator = self._simulator()
+            with self._lock:
+                self._kernel.check_joint_reset(command.epoch)
+            if command.seed is not None:
+                check_range("seed", command.seed, 0, MAX_SEED)
+            pose = None if command.pose is None else check_pose(command.pose, self.limits)
+            simulator.reset(command.seed, pose)
+            with self._lock:
+                self._kernel.rebase()
+        return self._settled_state()
+
+    # ---- inside
+
+    def _servo(self, now_s: float, position: Floats, quaternion: Floats) -> Reference:
+        kernel, backend = self._kernel, self.backend
+        live_s = self._liveness()
+        self._tick_live_s = live_s
+        with self._lock:
+            kernel.expire_lease(live_s)
+            cause = backend.fault()
+            if cause is not None:
+                kernel.latch(cause)
+            if self._is_resetting:
+                self._watch_joint_reset()
+            return kernel.tick(now_s, position, quaternion)
+
+    def _watch_joint_reset(self) -> None:
+        """End the joint reset when the joints have arrived, or when the kernel no longer wants it."""
+        is_running = self.backend.joint_reset_error_rad() is not None
+        if is_running and self._kernel.is_joint_reset:
+            return
+        self._is_resetting = False
+        if is_running:
+            self.backend.cancel_joint_reset()
+        elif self._kernel.is_joint_reset:
+            self._kernel.end_joint_reset()
+
+    def _track(self, epoch: int, sequence: int | None, command: StreamCommand | PoseCommand) -> None:
+        self._require_fresh()
+        with self._lock:
+            self._kernel.track(epoch, sequence, command.pose, self._liveness())
+
+    def _move_gripper(self, command: GripperCommand) -> None:
+        self.backend.set_gripper(command.position, command.speed_m_s, command.force_n)
+        self._gripper = command.position
+
+    def _require_free(self, epoch: int) -> None:
+        self._require_fresh()
+        with self._lock:
+            self._kernel.check_free(epoch)
+
+    def _require_fresh(self) -> None:
+        if self._is_stale():
+            raise Refusal(503, "stale", "the backend has gone quiet; the arm's state is old")
+
+    def _is_stale(self) -> bool:
+        """Return whether control ticks have ceased; latch when they are gone for long."""
+        if self.backend.is_lockstep:
+            return False
+        silence_s = self._liveness() - self._tick_live_s
+        if silence_s > self.limits.backend_timeout_s:
+            with self._lock:
+                self._kernel.latch("backend_lost")
+        return silence_s > self.limits.state_timeout_s
+
+    def _simulator(self) -> SimBackend:
+        if not self.backend.is_simulated:
+            raise Refusal(404, "not_simulated", f"backend {self.backend.name!r} is a real arm")
+        return cast(SimBackend, self.backend)
+
+    def _settle(self) -> None:
+        """In lockstep, run one tick of the kernel at the present time: nobody else does."""
+        if self.backend.is_lockstep:
+            pose = self.backend.state().tcp_pose
+            self._servo(self.backend.now_s(), np.array(pose[:3]), np.array(pose[3:]))
+
+    def _settled_state(self) -> RobotState:
+        self._settle()
+        return self.state()
