@@ -105,7 +105,7 @@ class MujocoBackend:
             self._world.place(pose or self._world.scene.start_pose, random)
             self._random = random
             self._joint_reset = None
-            self._law.settle()
+            self._law.gains.settle()
             self._hold()
             world = self._world
             self._limiter.restart(
@@ -119,8 +119,8 @@ class MujocoBackend:
         world, law, limiter = self._world, self._law, self._limiter
         position, quaternion = world.position_m.copy(), world.quaternion()
         reference = servo(self.now_s(), position, quaternion)
-        if law.is_ramping:
-            law.ramp(may_rise=float(np.linalg.norm(world.wrench[:3])) <= PUSHING_N)
+        if not law.gains.is_settled:
+            law.gains.ramp(may_rise=float(np.linalg.norm(world.wrench[:3])) <= PUSHING_N)
         if self._joint_reset is not None:
             torque = limiter.apply(self._joint_reset.torque(world.q, world.dq), world.compensation())
         elif limiter.numeric_fault or law.follow(reference):
@@ -174,7 +174,7 @@ class MujocoBackend:
     def set_impedance(self, params: ImpedanceParams) -> None:
         """Let gains and clips go to `params` with a time constant of 0.1 s; none rises while the arm pushes."""
         with self._lock:
-            self._law.set_params(params)
+            self._law.gains.set_goal(params)
 
     def set_gripper(self, position: float, speed_m_s: float, force_n: float) -> None:
         """Start moving the fingers to `position`, 0 closed .. 1 open. Opening lets the object go until a reset."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_servers.backend import Reference
+from robot_servers.sim.gains import RampedGains
 from robot_servers.sim.kinematics import JOINTS, rotation_error
 from robot_servers.sim.model import PERIOD_S, REST_Q
 from serl_core.robots.messages import ImpedanceParams
@@ -18,7 +19,6 @@ Floats = NDArray[np.float64]
 
 TORQUE_LIMIT_NM = (86.0, 86.0, 86.0, 86.0, 11.5, 11.5, 11.5)
 TORQUE_STEP_NM = 0.5  # per tick; the arm itself stops at 1.0
-GAIN_TIME_S = 0.1  # of the gains' first-order ramp
 PROJECTOR_TICKS = 10  # the null space is computed anew every 10 ms: the arm turns by less than 0.02 rad
 PROJECTOR_DAMPING = 1e-5
 
@@ -77,8 +77,7 @@ class ImpedanceLaw:
         self.position_m = [0.0, 0.0, 0.0]  # the filtered reference
         self.quaternion = [0.0, 0.0, 0.0, 1.0]  # xyzw
         self._share = 1.0 if target_filter_s <= 0 else -math.expm1(-PERIOD_S / target_filter_s)
-        self._goal = _flatten(params)
-        self._gains = list(self._goal)
+        self.gains = RampedGains(params)
         self._integral = [0.0] * 6
         self._ticks = 0
         self._rest = np.array(REST_Q)
@@ -89,33 +88,12 @@ class ImpedanceLaw:
         self._torque = np.zeros(JOINTS)
         self._projector = np.eye(JOINTS)
 
-    @property
-    def is_ramping(self) -> bool:
-        """Gains are on their way to what was last asked for."""
-        return self._gains != self._goal
-
-    def set_params(self, params: ImpedanceParams) -> None:
-        """Let gains and clips go to `params` with a time constant of 0.1 s."""
-        self._goal = _flatten(params)
-
     def restart(self, position_m: Floats, quaternion: Floats) -> None:
         """Hold `position_m` [3] and `quaternion` [4] xyzw from now on: filter there, integral zero."""
         self.position_m = position_m.tolist()
         self.quaternion = quaternion.tolist()
         self._integral = [0.0] * 6
         self._ticks = 0
-
-    def settle(self) -> None:
-        """Adopt the gains asked for at once: only for an arm that is put somewhere at rest."""
-        self._gains = list(self._goal)
-
-    def ramp(self, *, may_rise: bool) -> None:
-        """Move the gains on by one tick; while the arm pushes on something none of them may rise."""
-        share = -math.expm1(-PERIOD_S / GAIN_TIME_S)
-        for i, (gain, goal) in enumerate(zip(self._gains, self._goal, strict=True)):
-            if goal <= gain or may_rise:
-                near = abs(goal - gain) < 1e-6 * abs(goal)
-                self._gains[i] = goal if near else gain + share * (goal - gain)
 
     def follow(self, reference: Reference) -> bool:
         """Move the filtered reference on by one tick; False, and nothing moves, if `reference` is not finite."""
@@ -137,58 +115,44 @@ class ImpedanceLaw:
             dq: joint speeds in rad/s [7].
             jacobian: of the tool centre point, base frame [6, 7].
         """
-        k_t, d_t, k_r, d_r, k_posture, ki_t, ki_r, *clips = self._gains
         x, y, z = position_m.tolist()
         to_x, to_y, to_z = self.position_m
         error = (to_x - x, to_y - y, to_z - z, *rotation_error(self.quaternion, quaternion.tolist()))
         twist = np.matmul(jacobian, dq, out=self._twist).tolist()
         wrench = []
-        for axis in range(6):
-            stiffness, damping, ki = (k_t, d_t, ki_t) if axis < 3 else (k_r, d_r, ki_r)
-            low, high = -stiffness * clips[2 * axis], stiffness * clips[2 * axis + 1]
+        for axis, (stiffness, damping, ki, most_down, most_up) in enumerate(self.gains.axes):
             spring = stiffness * error[axis] + ki * self._integral[axis]
-            if spring > high:
-                spring = high
-            elif spring < low:
-                spring = low
+            if spring > most_up:
+                spring = most_up
+            elif spring < -most_down:
+                spring = -most_down
             elif ki and math.isfinite(spring):
                 self._integral[axis] += error[axis] * PERIOD_S  # only inside the clip: no wind-up
             wrench.append(spring - damping * twist[axis])
         self._wrench[:] = wrench
         torque = np.matmul(self._wrench, jacobian, out=self._torque)
-        torque += self._posture_torque(k_posture, q, dq, jacobian)
+        torque += self._posture_torque(q, dq, jacobian)
         return torque
 
-    def _posture_torque(self, stiffness: float, q: Floats, dq: Floats, jacobian: Floats) -> Floats:
+    def _posture_torque(self, q: Floats, dq: Floats, jacobian: Floats) -> Floats:
         """Return a critically damped pull to the rest posture, projected so that the tool does not feel it."""
         if self._ticks % PROJECTOR_TICKS == 0:
             gram = jacobian @ jacobian.T
             gram.flat[::7] += PROJECTOR_DAMPING
             np.subtract(np.eye(JOINTS), jacobian.T @ np.linalg.solve(gram, jacobian), out=self._projector)
         self._ticks += 1
+        stiffness = self.gains.nullspace_nm_rad
         pull = np.subtract(self._rest, q, out=self._posture)
         pull *= stiffness
         pull -= np.multiply(dq, 2.0 * math.sqrt(stiffness), out=self._damping)
         return np.matmul(self._projector, pull, out=self._damping)
 
 
-def _flatten(params: ImpedanceParams) -> list[float]:
-    return [
-        params.translational_stiffness_n_m,
-        params.translational_damping_ns_m,
-        params.rotational_stiffness_nm_rad,
-        params.rotational_damping_nms_rad,
-        params.nullspace_stiffness_nm_rad,
-        params.translational_ki,
-        params.rotational_ki,
-        *params.translational_clip_m,
-        *params.rotational_clip_rad,
-    ]
-
-
 def _slerp(start: list[float], end: list[float], share: float) -> list[float]:
     """Return the unit quaternion `share` of the way from `start` to `end`, the short way round."""
-    cosine = sum(a * b for a, b in zip(start, end, strict=True))
+    ax, ay, az, aw = start
+    bx, by, bz, bw = end
+    cosine = ax * bx + ay * by + az * bz + aw * bw
     sign = 1.0 if cosine >= 0.0 else -1.0
     angle = math.acos(min(1.0, abs(cosine)))
     if angle < 1e-4:  # the sines below lose their digits, and a straight line is exact to 1e-9
@@ -196,6 +160,7 @@ def _slerp(start: list[float], end: list[float], share: float) -> list[float]:
     else:
         from_start = math.sin((1.0 - share) * angle) / math.sin(angle)
         from_end = sign * math.sin(share * angle) / math.sin(angle)
-    mixed = [from_start * a + from_end * b for a, b in zip(start, end, strict=True)]
-    norm = math.sqrt(sum(value * value for value in mixed))
-    return [value / norm for value in mixed]
+    x, y = from_start * ax + from_end * bx, from_start * ay + from_end * by
+    z, w = from_start * az + from_end * bz, from_start * aw + from_end * bw
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    return [x / norm, y / norm, z / norm, w / norm]

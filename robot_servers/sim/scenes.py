@@ -95,7 +95,7 @@ def is_stick_seated(position_m: Floats, rotation: Floats) -> bool:
 SCENES: dict[str, Callable[[], Scene]] = {"ram_insertion": build_ram_insertion}
 
 # Contacts stiffer than MuJoCo's default, which lets a light object under 16 N sink in by a centimetre.
-_STIFF = {"solref": (0.003, 1.0), "solimp": (0.95, 0.99, 0.0005, 0.5, 2.0)}
+_STIFF = {"solref": (0.002, 1.0), "solimp": (0.99, 0.999, 0.0005, 0.5, 2.0)}
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 
 

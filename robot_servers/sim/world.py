@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_servers.sim.kinematics import JOINTS, inverse
-from robot_servers.sim.model import FINGER_STROKE_M, GRAVITY_M_S2, HAND_TURN_RAD, PERIOD_S, TCP_OFFSET_M
+from robot_servers.sim.model import (
+    FINGER_STROKE_M,
+    GRAVITY_M_S2,
+    GRIPPER_FORCE_N,
+    HAND_TURN_RAD,
+    PERIOD_S,
+    TCP_OFFSET_M,
+)
 from robot_servers.sim.scenes import Scene
 from serl_core.errors import RobotError
 from serl_core.robots.messages import SimTruth, Vector3, Vector7
@@ -20,6 +27,7 @@ Floats = NDArray[np.float64]
 
 WRENCH_FILTER_S = 0.02  # first order, in place of the smoothing inside the arm's own estimate
 PENETRATION_M = 0.0005  # a start pose deeper inside something than this is refused
+GRIPPER_SPEED_M_S = 0.1
 RELEASE_M = 0.001  # the hand lets go of the object when it is this much wider
 
 
@@ -68,34 +76,30 @@ class World:
         Raises:
             RobotError: the arm cannot reach the pose, or the tool would stand inside something.
         """
-        q = inverse(self._model, pose)
-        variation = np.array(self.scene.grasp_variation_m)
-        in_hand = np.array(self.scene.object_in_hand_m) + random.uniform(-variation, variation)
-        before = mujoco.MjData(self._model)
-        mujoco.mj_copyData(before, self._model, self._data)
-        self._arrange(q, in_hand)
-        depth_m = -min(self._data.contact.dist, default=0.0)
+        model, scene = self._model, self.scene
+        variation = np.array(scene.grasp_variation_m)
+        in_hand = np.array(scene.object_in_hand_m) + random.uniform(-variation, variation)
+        finger = scene.object_width_m / 2
+        data = mujoco.MjData(model)
+        data.qpos[:JOINTS] = inverse(model, pose)
+        data.qpos[JOINTS : JOINTS + 2] = data.ctrl[:] = finger
+        mujoco.mj_kinematics(model, data)
+        address = model.jnt_qposadr[model.body_jntadr[self._object]]
+        data.qpos[address : address + 3] = data.xpos[self._hand] + data.xmat[self._hand].reshape(3, 3) @ in_hand
+        data.qpos[address + 3 : address + 7] = data.xquat[self._hand]
+        mujoco.mj_fwdPosition(model, data)
+        depth_m = -min(data.contact.dist, default=0.0)
         if depth_m > PENETRATION_M:
-            mujoco.mj_copyData(self._data, self._model, before)
             numbers = ", ".join(f"{value:.4g}" for value in pose)
             raise RobotError(
                 f"pose ({numbers}): there the tool is {1e3 * depth_m:.1f} mm inside something; give a free pose",
                 status=422,
                 field="pose",
             )
+        model.eq_data[self._grasp][3:6] = in_hand
+        mujoco.mj_copyData(self._data, model, data)
+        self.move_gripper(finger / FINGER_STROKE_M, GRIPPER_SPEED_M_S, GRIPPER_FORCE_N)
         self.wrench[:] = 0.0
-
-    def _arrange(self, q: Floats, in_hand_m: Floats) -> None:
-        model, data = self._model, self._data
-        mujoco.mj_resetData(model, data)
-        self.q[:] = q
-        self._finger_goal_m = self.scene.object_width_m / 2
-        self._fingers[:] = data.ctrl[:] = self._finger_goal_m
-        model.eq_data[self._grasp][3:6] = in_hand_m
-        mujoco.mj_kinematics(model, data)
-        address = model.jnt_qposadr[model.body_jntadr[self._object]]
-        data.qpos[address : address + 3] = data.xpos[self._hand] + self._hand_rotation @ in_hand_m
-        data.qpos[address + 3 : address + 7] = self._hand_quaternion
         self._refresh()
 
     def step(self, torque_nm: Floats) -> None:
