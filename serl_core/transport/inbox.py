@@ -7,7 +7,7 @@ out from `received_sequence`.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serl_core.transport.interface import LearnerStatus
@@ -63,10 +63,11 @@ class Inbox:
             self._changed.notify()
             return True
 
-    def count(self, name: str, times: int = 1) -> None:
-        """Add to one of the counters `received`, `duplicate`, `rejected`."""
+    def count(self, name: str, times: int = 1) -> int:
+        """Add to one of the counters `received`, `duplicate`, `rejected` and return it."""
         with self._changed:
             self._counters[name] += times
+            return self._counters[name]
 
     def take(self, timeout_s: float) -> list[Transition]:
         """Return everything that is waiting; wait up to `timeout_s` when nothing is."""

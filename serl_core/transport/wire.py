@@ -1,0 +1,97 @@
+"""The small messages between actor and learner; transitions and weights follow them as records of the codec."""
+
+from typing import Annotated
+
+import msgspec
+
+from serl_core.errors import TransportError
+from serl_core.transport.codec import SESSION
+
+PROTOCOL = 1
+
+_Session = Annotated[str, msgspec.Meta(pattern=SESSION.pattern)]
+_Text = Annotated[str, msgspec.Meta(max_length=1024)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Sequence = Annotated[int, msgspec.Meta(ge=-1, le=2**62)]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+class Greeting(_Message, frozen=True, tag="greeting"):
+    """Actor: who I am. Repeated as a sign of life, so a learner that restarts knows its actors again."""
+
+    protocol: int
+    actor_id: _Text
+    session: _Session
+    spec_digest: _Text
+
+
+class Offer(_Message, frozen=True, tag="offer"):
+    """Actor: transitions of `session` from `first` on, a record each; all before `base` are acknowledged."""
+
+    session: _Session
+    base: _Count
+    first: _Count
+
+
+class Pull(_Message, frozen=True, tag="pull"):
+    """Actor: send me your weights if they are newer than this."""
+
+    than_version: _Count
+
+
+class Leaving(_Message, frozen=True, tag="leaving"):
+    """Actor: goodbye."""
+
+
+class Status(_Message, frozen=True, tag="status"):
+    """Learner: a LearnerStatus."""
+
+    acked_sequence: _Sequence
+    env_steps: _Count
+    trained_env_steps: _Count
+    policy_version: _Count
+    is_finished: bool
+    session: _Session
+    received_sequence: _Sequence
+
+
+class Weights(_Message, frozen=True, tag="weights"):
+    """Learner: the newest weights, in the record that follows."""
+
+
+class Refusal(_Message, frozen=True, tag="refusal"):
+    """Learner: I do not work with you."""
+
+    reason: _Text
+
+
+FromActor = Greeting | Offer | Pull | Leaving
+FromLearner = Status | Weights | Refusal
+
+_encoder = msgspec.msgpack.Encoder()
+_from_actor = msgspec.msgpack.Decoder(FromActor)
+_from_learner = msgspec.msgpack.Decoder(FromLearner)
+
+
+def encode(message: FromActor | FromLearner) -> bytes:
+    """Return the bytes of a message."""
+    return _encoder.encode(message)
+
+
+def decode_from_actor(frame: bytes) -> FromActor:
+    """Return the message. Raises TransportError when it is none."""
+    try:
+        return _from_actor.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TransportError(f"not a message of an actor: {error}") from None
+
+
+def decode_from_learner(frame: bytes) -> FromLearner:
+    """Return the message. Raises TransportError when it is none."""
+    try:
+        return _from_learner.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TransportError(f"not a message of a learner: {error}") from None
