@@ -31,7 +31,7 @@ MAX_DEPTH = 16  # of a tree of parameters
 SESSION = re.compile(r"\A[0-9A-Za-z_-]{1,64}\Z")  # becomes part of file names
 
 _PREFIX = struct.Struct("<4sII")
-_TRANSITION_MAGIC = b"SRT1"
+TRANSITION_MAGIC = b"SRT1"
 _WEIGHTS_MAGIC = b"SRW1"
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -103,12 +103,12 @@ def encode_transition(transition: Transition) -> bytes:
         end=EndReason(int(transition.end)),
         parts=_describe(where, arrays),
     )
-    return _pack(_TRANSITION_MAGIC, header, list(arrays.values()), MAX_TRANSITION_BYTES, where)
+    return _pack(TRANSITION_MAGIC, header, list(arrays.values()), MAX_TRANSITION_BYTES, where)
 
 
 def decode_transition(record: bytes | memoryview) -> Transition:
     """Return the transition of a record. Raises TransportError, and nothing else, when it is not one."""
-    header, payload = _unpack(_TRANSITION_MAGIC, record, _transition_decoder, MAX_TRANSITION_BYTES)
+    header, payload = _unpack(TRANSITION_MAGIC, record, _transition_decoder, MAX_TRANSITION_BYTES)
     where = f"transition {header.sequence} of session {header.session}"
     arrays = _arrays(header.parts, payload)
     _check_numbers(where, (header.reward, header.discount, header.stamp_s), arrays)

@@ -1,0 +1,275 @@
+"""One episode as one safetensors file: arrays stacked over its steps, each frame once, a checked JSON header.
+
+Nothing in such a file can run code. It is written beside its name and renamed, so a file under its
+own name is whole; a CRC-32 over all of it tells later damage.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from serl_core.errors import DataError
+from serl_core.types import EndReason, Observation, Provenance, Transition
+
+VERSION = 1
+SUFFIX = ".safetensors"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file says about its episode."""
+
+    version: int
+    session: str
+    episode: int
+    steps: int
+    first_sequence: int
+    last_sequence: int
+    first_arrival: int  # the log's count when the first step came; 0 outside a log
+    last_arrival: int
+    end: str  # an EndReason's name; RUNNING when the rest was never seen
+    policy_versions: tuple[int, int]  # lowest and highest
+    task_digest: str
+
+
+class Step(NamedTuple):
+    """A transition with its place in the log."""
+
+    arrival: int
+    transition: Transition
+
+    @property
+    def provenance(self) -> Provenance:
+        """Return where it comes from; logged transitions always have that."""
+        assert self.transition.provenance is not None
+        return self.transition.provenance
+
+
+def save_episode(
+    path: Path, transitions: Sequence[Transition], *, task_digest: str, arrivals: Sequence[int] | None = None
+) -> None:
+    """Write the steps of one episode to `path`, all or nothing.
+
+    Args:
+        path: should end in ``.safetensors``; folders are made.
+        transitions: in order, of one episode, with provenance.
+        task_digest: `TaskConfig.digest()` of the task.
+        arrivals: the place of each step in a log; from 0 on when None.
+
+    Raises:
+        DataError: there is no step, or the file cannot be written; nothing is left behind then.
+    """
+    if not transitions:
+        raise DataError(f"{path}: an episode without steps cannot be saved")
+    places = np.arange(len(transitions)) if arrivals is None else np.asarray(arrivals, np.int64)
+    provenances = [_provenance(path, transition) for transition in transitions]
+    versions = [provenance.policy_version for provenance in provenances]
+    header = EpisodeHeader(
+        version=VERSION,
+        session=provenances[0].session,
+        episode=provenances[0].episode,
+        steps=len(transitions),
+        first_sequence=provenances[0].sequence,
+        last_sequence=provenances[-1].sequence,
+        first_arrival=int(places[0]),
+        last_arrival=int(places[-1]),
+        end=EndReason(int(transitions[-1].end)).name,
+        policy_versions=(min(versions), max(versions)),
+        task_digest=task_digest,
+    )
+    arrays: Arrays = {
+        **_stack_frames(transitions),
+        "action": np.stack([t.action for t in transitions]),
+        "reward": np.array([t.reward for t in transitions], np.float64),
+        "discount": np.array([t.discount for t in transitions], np.float64),
+        "is_intervention": np.array([t.is_intervention for t in transitions], np.bool_),
+        "end": np.array([t.end for t in transitions], np.int8),
+        "sequence": np.array([p.sequence for p in provenances], np.int64),
+        "policy_version": np.array(versions, np.int64),
+        "stamp_s": np.array([p.stamp_s for p in provenances], np.float64),
+        "arrival": places,
+    }
+    text = msgspec.json.encode(header).decode()
+    metadata = {"episode": text, "crc32": f"{_checksum(text, arrays):08x}"}
+    write_atomically(path, save(arrays, metadata))
+
+
+def load_header(path: Path) -> EpisodeHeader:
+    """Return what the file says about its episode, without reading the arrays.
+
+    Raises:
+        DataError: the file is missing, not an episode, or of another version.
+    """
+    return _read(path, with_arrays=False)[0]
+
+
+def load_episode(path: Path) -> list[Transition]:
+    """Return the steps of an episode.
+
+    Raises:
+        DataError: the file is missing, corrupt, not an episode, or of another version.
+    """
+    return [step.transition for step in load_steps(path)]
+
+
+def load_steps(path: Path) -> list[Step]:
+    """Return the steps of an episode, each with its place in the log. Raises as `load_episode` does."""
+    header, arrays = _read(path, with_arrays=True)
+    try:
+        frames = _unstack_frames(arrays)
+        return [
+            Step(
+                int(arrays["arrival"][i]),
+                Transition(
+                    observation=frames[arrays["frame"][i]],
+                    action=arrays["action"][i],
+                    reward=float(arrays["reward"][i]),
+                    discount=float(arrays["discount"][i]),
+                    next_observation=frames[arrays["next_frame"][i]],
+                    is_intervention=bool(arrays["is_intervention"][i]),
+                    end=EndReason(int(arrays["end"][i])),
+                    provenance=Provenance(
+                        session=header.session,
+                        sequence=int(arrays["sequence"][i]),
+                        episode=header.episode,
+                        policy_version=int(arrays["policy_version"][i]),
+                        stamp_s=float(arrays["stamp_s"][i]),
+                    ),
+                ),
+            )
+            for i in range(header.steps)
+        ]
+    except (KeyError, IndexError, ValueError) as error:
+        raise _corrupt(path, f"its arrays do not make an episode ({error!r})") from None
+
+
+def load_episodes(directory: Path) -> Iterator[list[Transition]]:
+    """Return the episodes of a folder one after the other, by name.
+
+    Raises:
+        DataError: there is no such folder, no episode in it, or one of them is corrupt.
+    """
+    if not directory.is_dir():
+        raise DataError(f"no folder {directory}: record demonstrations with `serl record`, or name another folder")
+    paths = sorted(directory.glob(f"*{SUFFIX}"))
+    if not paths:
+        raise DataError(f"no episode (*{SUFFIX}) in {directory}: record demonstrations with `serl record`")
+    return map(load_episode, paths)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path` for good, or leave what was there before.
+
+    Raises:
+        DataError: the disk is full, read-only or gone.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror}; make room or choose another folder") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _provenance(path: Path, transition: Transition) -> Provenance:
+    if transition.provenance is None:
+        raise DataError(f"{path}: only transitions with provenance can be saved")
+    return transition.provenance
+
+
+def _observation_arrays(observation: Observation) -> Arrays:
+    return {
+        "observation/proprio": observation.proprio,
+        **{f"observation/images/{name}": image for name, image in observation.images.items()},
+        **{f"observation/features/{name}": feature for name, feature in observation.features.items()},
+    }
+
+
+def _stack_frames(transitions: Sequence[Transition]) -> Arrays:
+    """Return the distinct frames, and for each step the indices of the two it connects."""
+    frames: list[Arrays] = []
+    first, second = [], []
+    for transition in transitions:
+        observation = _observation_arrays(transition.observation)
+        if not frames or any(not np.array_equal(array, frames[-1][name]) for name, array in observation.items()):
+            frames.append(observation)
+        first.append(len(frames) - 1)
+        frames.append(_observation_arrays(transition.next_observation))
+        second.append(len(frames) - 1)
+    return {
+        **{name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
+        "frame": np.array(first, np.int64),
+        "next_frame": np.array(second, np.int64),
+    }
+
+
+def _unstack_frames(arrays: Arrays) -> list[Observation]:
+    groups: dict[str, Arrays] = {
+        kind: {
+            name.split("/", 2)[2]: array for name, array in arrays.items() if name.startswith(f"observation/{kind}/")
+        }
+        for kind in ("images", "features")
+    }
+    return [
+        Observation(
+            proprio=proprio,
+            images={name: array[i] for name, array in groups["images"].items()},
+            features={name: array[i] for name, array in groups["features"].items()},
+        )
+        for i, proprio in enumerate(arrays["observation/proprio"])
+    ]
+
+
+def _read(path: Path, *, with_arrays: bool) -> tuple[EpisodeHeader, Arrays]:
+    if not path.is_file():
+        raise DataError(f"no episode file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()} if with_arrays else {}  # noqa: SIM118
+        header = msgspec.json.decode(metadata.get("episode", ""), type=EpisodeHeader)
+    except (SafetensorError, msgspec.MsgspecError, OSError, ValueError) as error:
+        raise _corrupt(path, f"it is not an episode ({error})") from None
+    if header.version != VERSION:
+        raise DataError(
+            f"{path} is of version {header.version}, this program reads {VERSION}: use the one that wrote it"
+        )
+    if with_arrays and metadata.get("crc32") != f"{_checksum(metadata['episode'], arrays):08x}":
+        raise _corrupt(path, "its checksum does not match")
+    return header, arrays
+
+
+def _checksum(text: str, arrays: Arrays) -> int:
+    value = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        value = zlib.crc32(name.encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(arrays[name]).view(np.uint8).data, value)
+    return value
+
+
+def _corrupt(path: Path, what: str) -> DataError:
+    return DataError(f"{path} is corrupt: {what}; move it out of its folder to go on without this episode")
