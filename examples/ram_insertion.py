@@ -20,7 +20,7 @@ from serl_core.config import (
 )
 from serl_core.envs.frames import target_to_action
 from serl_core.envs.task import Task
-from serl_core.geometry import increment
+from serl_core.geometry import increment, twist_to_local
 from serl_core.robots.messages import RobotState
 
 # The simulator's scene has the same numbers; a test compares them.
@@ -44,35 +44,43 @@ CONFIG = TaskConfig(
     observation=ObservationConfig(pose_frame=PoseFrame.TARGET),
 )
 
-# Heights of the stick's lower end above the socket's rim.
-HOVER_LOW_M, HOVER_HIGH_M = 0.010, 0.022  # where the expert waits until the stick is aligned
-ALIGNED_M, ALIGNED_RAD = 0.0016, 0.03
-MISALIGNED_M = 0.003  # near the rim: better go up again
+HOVER_M = 0.004  # height of the stick's lower end above the rim at which the expert waits until it is aligned
+INSIDE_M = -0.003
+ALIGNED_M, ALIGNED_RAD = 0.0012, 0.02
+JAMMED_N = 8.0
 
 
 def expert(state: RobotState) -> NDArray[np.float32]:
-    """Return what a patient human would do: align above the socket, then press down; back off when askew.
+    """Return what a patient human would do: align above the socket, lower gently, press once it is inside.
 
-    Half of the error across the socket is taken back in each step. Tool frame: z points down.
+    Half of the error across the socket is taken back in each step; on the rim it lifts and tries
+    again. Tool frame: z points down.
     """
     measured, target = np.array(state.tcp_pose), np.array(TARGET_POSE)
+    to_target = increment(measured, target)
     action = 0.5 * target_to_action(target, measured, CONFIG.action)
-    x_m, y_m, remaining_m, _, _, turn_rad = increment(measured, target)
-    across_m = math.hypot(x_m, y_m)
-    height_m = remaining_m - SOCKET_DEPTH_M
-    action[2] = _descent(across_m, abs(turn_rad), height_m)
+    action[2] = _descent(
+        height_m=to_target[2] - SOCKET_DEPTH_M,
+        is_aligned=np.linalg.norm(to_target[:2]) < ALIGNED_M and np.linalg.norm(to_target[3:]) < ALIGNED_RAD,
+        push_n=-twist_to_local(measured[3:], np.array(state.tcp_wrench))[2],
+    )
     return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
-def _descent(across_m: float, turn_rad: float, height_m: float) -> float:
-    """Return the action along the tool: 1 is down at full speed."""
-    if across_m < ALIGNED_M and turn_rad < ALIGNED_RAD:
+def _descent(height_m: float, is_aligned: bool, push_n: float) -> float:
+    """Return the action along the tool: 1 is down at full speed.
+
+    Args:
+        height_m: of the stick's lower end above the socket's rim.
+        push_n: with which the world pushes the tool back.
+    """
+    if height_m < INSIDE_M:
         return 0.8
-    if height_m > HOVER_HIGH_M:
-        return 0.3
-    if height_m < HOVER_LOW_M and across_m > MISALIGNED_M:
+    if push_n > JAMMED_N:
         return -0.3
-    return 0.0
+    if is_aligned:
+        return 0.3
+    return float(np.clip((height_m - HOVER_M) / CONFIG.action.translation_m, 0.0, 0.3))
 
 
 TASK = Task(config=CONFIG, expert=expert)
