@@ -30,7 +30,11 @@ Called once per control tick from the control loop; must not block or raise.
 
 
 class RobotBackend(Protocol):
-    """One arm and its gripper. Calls come from the service, one at a time."""
+    """One arm and its gripper. Calls come from the service, one at a time.
+
+    Except `fault`, `joint_reset_error_rad` and `cancel_joint_reset`: the servo calls these in the control
+    tick, so they must be quick.
+    """
 
     name: str
     is_simulated: bool
@@ -59,10 +63,13 @@ class RobotBackend(Protocol):
         """Tell the arm its payload."""
 
     def start_joint_reset(self) -> None:
-        """Begin the slow joint-space move to the rest posture; the servo is still called, unheeded."""
+        """Begin the slow joint-space move to the rest posture, and stay there until it is cancelled.
+
+        The servo is still called, unheeded.
+        """
 
     def joint_reset_error_rad(self) -> float | None:
-        """Return the largest joint error of a running joint reset, or None when none runs."""
+        """Return the largest joint error of a joint reset, or None when none runs; 0.01 rad is there."""
 
     def cancel_joint_reset(self) -> None:
         """Hold where the arm is."""

@@ -112,6 +112,10 @@ class SafetyKernel:
             self._fault = cause
             self._must_hold = True
 
+    def hold(self) -> None:
+        """Hold where the arm is, from the next tick on."""
+        self._must_hold = True
+
     def rebase(self) -> None:
         """Forget the measured pose: the arm was put elsewhere, the next tick holds it there."""
         self._must_hold = True

@@ -86,7 +86,6 @@ class SafetyLimits(Message, frozen=True):
     integral_gain: tuple[float, float] = (0.0, 5.0)
     spring_force_n: float = 50.0  # stiffness * clip
     spring_torque_nm: float = 25.0
-    contact_force_n: float = 10.0  # above it stiffness may not rise
     load_kg: float = 3.0
     load_center_m: float = 0.3
     gripper_speed_m_s: float = 0.1
@@ -223,17 +222,6 @@ def check_impedance(params: ImpedanceParams, limits: SafetyLimits) -> None:
     for i, clip in enumerate(p.rotational_clip_rad):
         torque = p.rotational_stiffness_nm_rad * clip
         _check_product("rotational_clip_rad", i, "stiffness * clip", torque, limits.spring_torque_nm, "Nm")
-
-
-def check_rise(new: ImpedanceParams, old: ImpedanceParams, force_n: float, limits: SafetyLimits) -> None:
-    """Refuse a higher stiffness while the arm is pressing against something."""
-    rises = (
-        new.translational_stiffness_n_m > old.translational_stiffness_n_m
-        or new.rotational_stiffness_nm_rad > old.rotational_stiffness_nm_rad
-    )
-    if rises and force_n > limits.contact_force_n:
-        detail = f"stiffness may not rise at {force_n:.1f} N of contact, above {limits.contact_force_n:g} N; back off"
-        raise Refusal(422, "in_contact", detail, field="params", given=force_n, limit=limits.contact_force_n)
 
 
 def check_gripper(command: GripperCommand, limits: SafetyLimits) -> None:

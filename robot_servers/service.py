@@ -25,8 +25,8 @@ from robot_servers.limits import (
     check_load,
     check_pose,
     check_range,
-    check_rise,
 )
+from serl_core.errors import RobotError
 from serl_core.robots.messages import (
     EpochCommand,
     GripperCommand,
@@ -49,6 +49,7 @@ from serl_core.robots.messages import (
     StreamCommand,
 )
 
+JOINT_RESET_TOLERANCE_RAD = 0.01
 MAX_ADVANCE_S = 10.0
 MAX_SEED = 2**63 - 1
 
@@ -92,7 +93,9 @@ class RobotService:
         self._settle()
 
     def close(self) -> None:
-        """Stop the backend. Safe to call twice."""
+        """Hold, and stop the backend. Safe to call twice."""
+        with self._lock:
+            self._kernel.hold()
         self.backend.stop()
         self._audit.flush()
 
@@ -157,10 +160,14 @@ class RobotService:
         return lease
 
     def stop(self, cause: str = "stop") -> RobotState:
-        """Latch a software stop, at once: takes no lock, needs no lease."""
+        """Latch a software stop, at once; needs no lease."""
+        self.latch_stop(cause)
+        return self.state()
+
+    def latch_stop(self, cause: str) -> None:
+        """Latch a software stop without any lock: from any thread, or from a signal handler."""
         self._kernel.stop(cause)
         self._audit.note("stop", cause)
-        return self.state()
 
     def resume(self, command: EpochCommand) -> RobotState:
         """Clear a latched stop; the arm holds where it is."""
@@ -229,8 +236,6 @@ class RobotService:
         with self._commands:
             self._require_free(command.epoch)
             check_impedance(command.params, self.limits)
-            fx, fy, fz = self.backend.state().tcp_wrench[:3]
-            check_rise(command.params, self._impedance, (fx * fx + fy * fy + fz * fz) ** 0.5, self.limits)
             self.backend.set_impedance(command.params)
             if command.params != self._impedance:
                 self._audit.note("impedance", repr(command.params))
@@ -279,7 +284,10 @@ class RobotService:
             if command.seed is not None:
                 check_range("seed", command.seed, 0, MAX_SEED)
             pose = None if command.pose is None else check_pose(command.pose, self.limits)
-            simulator.reset(command.seed, pose)
+            try:
+                simulator.reset(command.seed, pose)
+            except RobotError as error:
+                raise Refusal(422, "unreachable", str(error), field="pose", given=command.pose) from None
             with self._lock:
                 self._kernel.rebase()
         return self._settled_state()
@@ -301,13 +309,13 @@ class RobotService:
 
     def _watch_joint_reset(self) -> None:
         """End the joint reset when the joints have arrived, or when the kernel no longer wants it."""
-        is_running = self.backend.joint_reset_error_rad() is not None
-        if is_running and self._kernel.is_joint_reset:
+        error_rad = self.backend.joint_reset_error_rad()
+        is_wanted = self._kernel.is_joint_reset
+        if is_wanted and error_rad is not None and error_rad > JOINT_RESET_TOLERANCE_RAD:
             return
         self._is_resetting = False
-        if is_running:
-            self.backend.cancel_joint_reset()
-        elif self._kernel.is_joint_reset:
+        self.backend.cancel_joint_reset()
+        if is_wanted:
             self._kernel.end_joint_reset()
 
     def _track(self, epoch: int, sequence: int | None, command: StreamCommand | PoseCommand) -> None:

@@ -106,8 +106,8 @@ class PointMassBackend:
         self._reset_until_s = self.now_s() + JOINT_RESET_S
 
     def joint_reset_error_rad(self) -> float | None:
-        """Return the time that is left, as if it were an angle."""
-        return None if self._reset_until_s is None else self._reset_until_s - self.now_s()
+        """Return the time that is left, as if it were an angle; 0 from then on, until cancelled."""
+        return None if self._reset_until_s is None else max(0.0, self._reset_until_s - self.now_s())
 
     def cancel_joint_reset(self) -> None:
         """End the drift."""
@@ -144,8 +144,6 @@ class PointMassBackend:
     def _tick(self) -> None:
         assert self._servo is not None, "advance before start"
         self._ticks += 1
-        if self._reset_until_s is not None and self.now_s() >= self._reset_until_s:
-            self._reset_until_s = None
         position, quaternion = self._servo(self.now_s(), self._position, self._quaternion)
         x, y, z = position.tolist()
         qx, qy, qz, qw = quaternion.tolist()

@@ -1,0 +1,232 @@
+"""The HTTP and WebSocket API, v1, on one page.
+
+Every handler runs on the event loop and never waits for the arm, so requests are served one at a
+time. Bodies are decoded strictly by msgspec; a refusal is the problem reply of FAULTS.md 1.1.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import Message as AsgiMessage
+from starlette.websockets import WebSocketDisconnect
+
+from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, Guard
+from robot_servers.limits import Refusal
+from robot_servers.service import RobotService
+from serl_core.robots import messages
+from serl_core.robots.messages import API_VERSION, Job, Lease, Message, Problem, RobotState, StreamCommand
+
+BODY_TIMEOUT_S = 2.0
+LAST_MILLISECOND_S = 1e-3
+M = TypeVar("M", bound=Message)
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Route(NamedTuple):
+    """A POST route: what it takes, what it returns, and who does it."""
+
+    path: str
+    takes: type[Message]
+    returns: type[Message]
+    call: Callable[[Any], Message]
+
+
+def create_app(service: RobotService, token: str, hosts: Collection[str] = LOCAL_HOSTS) -> FastAPI:
+    """Return the API of a started service."""
+    app = FastAPI(title="serl robot server", version=API_VERSION, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    app.add_exception_handler(Refusal, _answer_refusal)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    routes = (
+        Route("/v1/lease", messages.LeaseRequest, Lease, service.lease),
+        Route("/v1/pose", messages.PoseCommand, RobotState, service.pose),
+        Route("/v1/move", messages.MoveCommand, Job, service.move),
+        Route("/v1/joint_reset", messages.JointResetCommand, Job, service.joint_reset),
+        Route("/v1/impedance", messages.ImpedanceCommand, RobotState, service.impedance),
+        Route("/v1/gripper", messages.GripperCommand, RobotState, service.gripper),
+        Route("/v1/load", messages.LoadCommand, RobotState, service.load),
+        Route("/v1/recover", messages.RecoverCommand, RobotState, service.recover),
+        Route("/v1/resume", messages.EpochCommand, RobotState, service.resume),
+        Route("/v1/sim/advance", messages.SimAdvanceCommand, RobotState, service.sim_advance),
+        Route("/v1/sim/reset", messages.SimResetCommand, RobotState, service.sim_reset),
+    )
+    for route in routes:
+        _add(app, "POST", route.path, _endpoint(route), route.returns, route.call.__doc__, route.takes)
+
+    async def health(request: Request) -> Response:
+        return _reply(service.health())
+
+    async def state(request: Request) -> Response:
+        return _reply(service.state())
+
+    async def truth(request: Request) -> Response:
+        return _reply(service.truth())
+
+    async def job(request: Request) -> Response:
+        return _reply(service.job(_number(request.path_params["number"])))
+
+    async def stop(request: Request) -> Response:  # whatever the body is: a stop is never refused for its form
+        return _reply(service.stop())
+
+    _add(app, "GET", "/v1/health", health, messages.Health, service.health.__doc__)
+    _add(app, "GET", "/v1/state", state, RobotState, service.state.__doc__)
+    _add(app, "GET", "/v1/sim/truth", truth, messages.SimTruth, service.truth.__doc__)
+    _add(app, "GET", "/v1/jobs/{number}", job, Job, service.job.__doc__)
+    _add(app, "POST", "/v1/stop", stop, RobotState, service.stop.__doc__)
+
+    @app.websocket("/v1/stream")
+    async def stream(socket: WebSocket) -> None:
+        await socket.accept()
+        try:
+            while (message := await socket.receive())["type"] == "websocket.receive":
+                await socket.send({"type": "websocket.send", "text": (await _stream_step(service, message)).decode()})
+        except WebSocketDisconnect:
+            return  # the watchdog holds the arm, and the lease runs out
+
+    _describe(app, routes)
+    return app
+
+
+async def _stream_step(service: RobotService, message: AsgiMessage) -> bytes:
+    """Carry out one message of the stream and return the state at its tick, or the problem."""
+    deadline_s = time.monotonic()
+    try:
+        text = message.get("text")
+        if text is None:
+            raise Refusal(415, "type", "the stream takes JSON text, not bytes")
+        deadline_s += service.stream_step(_decode(text, StreamCommand))
+    except Refusal as refusal:
+        return messages.encode(refusal.problem())
+    await _sleep_until(deadline_s)
+    return messages.encode(service.state())
+
+
+async def _sleep_until(deadline_s: float) -> None:
+    """Sleep to a time of the monotonic clock, sharper than the event loop's whole milliseconds."""
+    left_s = deadline_s - time.monotonic()
+    if left_s > LAST_MILLISECOND_S:
+        await asyncio.sleep(left_s - LAST_MILLISECOND_S)
+        left_s = deadline_s - time.monotonic()
+    if left_s > 0.0:
+        time.sleep(left_s)
+
+
+def _endpoint(route: Route) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return _reply(route.call(_decode(await _body(request), route.takes)))
+
+    return endpoint
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body of a request; refuse one that is large (413) or slow (408)."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refusal(413, "size", f"the body may have {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
+    except TimeoutError:
+        raise Refusal(408, "slow", f"the body took more than {BODY_TIMEOUT_S:g} s") from None
+    return bytes(body)
+
+
+def _decode(body: bytes | str, kind: type[M]) -> M:
+    """Return the message in `body`; refuse what is malformed (400) or of a wrong type or value (422)."""
+    try:
+        message = messages.decode(body, kind)
+        json.loads(body, object_pairs_hook=_refuse_duplicates)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        field = path.rstrip("`").lstrip(".") or reason.partition("`")[2].partition("`")[0]
+        raise Refusal(422, "value", str(error), field=field or None) from None
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "malformed", str(error) or "nested too deeply") from None
+    return message
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"Object contains field `{twice}` twice")
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Refusal(404, "no_job", f"no job {text[:20]!r}", field="id")
+    return int(text)
+
+
+def _reply(message: Message) -> Response:
+    return Response(messages.encode(message), media_type="application/json")
+
+
+def _problem(problem: Problem) -> Response:
+    problem = msgspec.structs.replace(problem, request_id=secrets.token_hex(8))
+    return Response(messages.encode(problem), problem.status, media_type="application/problem+json")
+
+
+async def _answer_refusal(request: Request, error: Exception) -> Response:
+    return _problem(cast(Refusal, error).problem())
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    status, detail = cast(HTTPException, error).status_code, cast(HTTPException, error).detail
+    return _problem(Refusal(status, "http", f"{request.method} {request.url.path}: {detail}").problem())
+
+
+def _add(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Endpoint,
+    returns: type[Message],
+    doc: str | None,
+    takes: type[Message] | None = None,
+) -> None:
+    """Add a route, described in OpenAPI by the schemas of its messages."""
+    body = {"requestBody": {"required": True, "content": _content(takes)}} if takes else {}
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        name=path.removeprefix("/v1/"),
+        summary=(doc or "").split("\n")[0],
+        response_model=None,
+        responses={
+            200: {"description": "done", "content": _content(returns)},
+            "default": {"description": "refused", "content": _content(Problem, "application/problem+json")},
+        },
+        openapi_extra=body,
+    )
+
+
+def _content(kind: type[Message], media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+
+
+def _describe(app: FastAPI, routes: tuple[Route, ...]) -> None:
+    """Put the messages' JSON schemas into the app's OpenAPI document."""
+    kinds = {route.takes for route in routes} | {route.returns for route in routes}
+    kinds |= {messages.Health, messages.SimTruth, Problem, StreamCommand}
+    _, schemas = msgspec.json.schema_components(
+        sorted(kinds, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
+    )
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

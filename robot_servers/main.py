@@ -1,0 +1,182 @@
+"""`serl robot-server`: one arm, served on this machine."""
+
+import ipaddress
+import logging
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import tyro
+import uvicorn
+
+from robot_servers.app import create_app
+from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, load_or_create_token
+from robot_servers.backend import RobotBackend
+from robot_servers.limits import load_limits
+from robot_servers.service import RobotService
+from serl_core.errors import ConfigError, SerlError
+from serl_core.robots.token import default_token_file
+
+logger = logging.getLogger(__name__)
+
+GIL_INTERVAL_S = 0.0005  # the control loop must get its turn within a tick
+
+
+class Backend(Enum):
+    """Which arm."""
+
+    SIM = "sim"
+
+
+class ClockKind(Enum):
+    """What makes time pass in a simulation."""
+
+    LOCKSTEP = "lockstep"  # only when told, as fast as it can, the same to the bit for a seed
+    REAL_TIME = "real_time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotServerArgs:
+    """Serve one arm over HTTP and WebSocket."""
+
+    backend: Annotated[Backend, tyro.conf.EnumChoicesFromValues] = Backend.SIM
+    """Which arm."""
+    scene: str = "ram_insertion"
+    """What is in the simulator."""
+    clock: Annotated[ClockKind, tyro.conf.EnumChoicesFromValues] = ClockKind.REAL_TIME
+    """What makes simulated time pass."""
+    seed: int = 0
+    """Of the simulator's randomness."""
+    target_filter_s: float = 0.02
+    """Time constant of the set-point's filter in the impedance law."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 5000
+    """Port to listen on; 0 takes a free one."""
+    insecure_lan: bool = False
+    """Listen on an address that others can reach, although the connection is not encrypted."""
+    token_file: Path | None = None
+    """The clients' token, made at the first start; default $SERL_TOKEN_FILE or ~/.config/serl/robot.token."""
+    limits_file: Path | None = None
+    """The safety limits of this robot, JSON; the defaults without it."""
+    audit_log: Path | None = None
+    """Lines about leases, stops, faults and parameters are appended there."""
+    ready_file: Path | None = None
+    """The server's URL is written there once it answers."""
+
+
+def run_robot_server(args: RobotServerArgs) -> None:
+    """Serve until SIGTERM or SIGINT. SIGUSR1 latches a stop.
+
+    Raises:
+        SerlError: the port is busy, or a file or an option is wrong.
+    """
+    if not _is_loopback(args.host) and not args.insecure_lan:
+        raise ConfigError(f"host {args.host!r} can be reached by others, unencrypted; allow that with --insecure-lan")
+    limits = load_limits(args.limits_file)
+    token = load_or_create_token(args.token_file or default_token_file())
+    with bind(args.host, args.port) as listener:
+        # A random start: an epoch from before a restart must never fit a new lease.
+        first_epoch = secrets.randbelow(2**31)
+        service = RobotService(_backend(args), limits, audit_log=args.audit_log, first_epoch=first_epoch)
+        serve(service, token, listener, ready_file=args.ready_file)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        SerlError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SerlError(
+            f"port {port} on {host} cannot be used: {error.strerror}; end what holds it, or choose another with --port"
+        ) from None
+    # Connections inherit it. asyncio leaves it out on a socket that it did not make: 40 ms per request.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def serve(service: RobotService, token: str, listener: socket.socket, *, ready_file: Path | None = None) -> None:
+    """Start `service` and serve it on `listener` until told to end; the arm then holds."""
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{port}"
+    config = uvicorn.Config(
+        create_app(service, token, (*LOCAL_HOSTS, name)),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        loop="asyncio",
+        http="h11",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=MAX_BODY_BYTES,
+        timeout_graceful_shutdown=1,
+    )
+    sys.setswitchinterval(GIL_INTERVAL_S)
+    service.start()
+    try:
+        logger.info("robot server at %s: %s", url, service.health())
+        if not _is_loopback(host):
+            logger.warning("the robot server at %s can be reached by others, unencrypted", url)
+        if ready_file is not None:
+            partial = ready_file.with_name(ready_file.name + ".partial")
+            partial.write_text(url + "\n")
+            partial.rename(ready_file)
+        _Server(config, service).run([listener])
+    finally:
+        service.close()
+        logger.info("robot server ended; the arm holds")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, except that a signal to end is obeyed and not raised again: the exit status is 0."""
+
+    def __init__(self, config: uvicorn.Config, service: RobotService) -> None:
+        super().__init__(config)
+        self._service = service
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        handlers = {signal.SIGTERM: self._end, signal.SIGINT: self._end, signal.SIGUSR1: self._stop_arm}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+    def _stop_arm(self, number: int, frame: FrameType | None) -> None:
+        self._service.latch_stop("local_stop")
+
+
+def _backend(args: RobotServerArgs) -> RobotBackend:
+    from robot_servers.sim.backend import MujocoBackend  # only here: a real arm needs no simulator
+
+    return MujocoBackend(
+        args.scene,
+        seed=args.seed,
+        is_lockstep=args.clock is ClockKind.LOCKSTEP,
+        target_filter_s=args.target_filter_s,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,283 @@
+"""An arm behind a robot server: the `Robot` interface over HTTP, and one WebSocket message per step."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import msgspec
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connect_websocket
+
+from serl_core.errors import RobotError
+from serl_core.robots.messages import (
+    API_VERSION,
+    EpochCommand,
+    GripperCommand,
+    Health,
+    ImpedanceCommand,
+    ImpedanceParams,
+    Job,
+    JointResetCommand,
+    Lease,
+    LeaseRequest,
+    Message,
+    MoveCommand,
+    Problem,
+    RecoverCommand,
+    RobotState,
+    SimAdvanceCommand,
+    SimResetCommand,
+    StreamCommand,
+    Vector7,
+    decode,
+    encode,
+)
+from serl_core.robots.problems import error_of
+from serl_core.robots.token import default_token_file, read_token
+
+logger = logging.getLogger(__name__)
+
+RENEW_S = 0.5
+LEASE_PATIENCE_S = 3.0  # a holder that died keeps the lease for 2 s
+ADVANCE_S = 0.1  # of simulated time, between looks at a move under way in lockstep
+POLL_S = 0.02  # between looks in real time
+M = TypeVar("M", bound=Message)
+
+
+class HttpRobot:
+    """The arm at `url`. A thread renews the lease, so a process that hangs loses it.
+
+    Args:
+        url: of the robot server, such as ``http://127.0.0.1:5000``.
+        owner: who commands, for the people who find the lease taken.
+        token_file: default $SERL_TOKEN_FILE, or where a server on this machine keeps it.
+        timeout_s: of every network call, beyond the time a step itself takes.
+    """
+
+    def __init__(self, url: str, *, owner: str, token_file: Path | None = None, timeout_s: float = 5.0) -> None:
+        self._url = url.rstrip("/")
+        self._owner = owner
+        self._token_file = token_file or default_token_file()
+        self._timeout_s = timeout_s
+        self._http: httpx.Client | None = None
+        self._socket: ClientConnection | None = None
+        self._lease: Lease | None = None
+        self._sequence = 0
+        self._is_lockstep = False
+        self._is_closing = threading.Event()
+        self._renewer: threading.Thread | None = None
+
+    def connect(self) -> None:
+        """Reach the server and acquire the lease; wait a moment for that of a holder who died."""
+        health = self.health()
+        if health.api_version.split(".")[0] != API_VERSION.split(".")[0]:
+            raise RobotError(f"robot server at {self._url} speaks API {health.api_version}, this client {API_VERSION}")
+        self._is_lockstep = health.clock == "lockstep"
+        self._lease = self._acquire()
+        self._sequence = 0
+        try:
+            self._open_stream()
+        except RobotError:
+            self.close()
+            raise
+        self._is_closing.clear()
+        self._renewer = threading.Thread(target=self._renew, args=(self._lease.epoch,), daemon=True)
+        self._renewer.start()
+
+    def close(self) -> None:
+        """Release the lease. Safe to call twice."""
+        self._is_closing.set()
+        if self._renewer is not None:
+            self._renewer.join()
+            self._renewer = None
+        self._close_stream()
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            try:
+                self._post("/v1/lease", LeaseRequest(action="release", owner=self._owner, epoch=lease.epoch), Lease)
+            except RobotError as error:
+                logger.warning("the lease was not released: %s", error)
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def health(self) -> Health:
+        """Return what stands behind the interface; needs neither lease nor token."""
+        try:
+            response = httpx.get(f"{self._url}/v1/health", timeout=self._timeout_s, trust_env=False)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._not_there(error) from None
+        return self._answer(response, Health)
+
+    def state(self) -> RobotState:
+        """Return the newest state."""
+        return self._send("GET", "/v1/state", None, RobotState)
+
+    def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
+        """Send one target and return the state `reply_after_s` later, on the robot's clock."""
+        self._sequence += 1
+        command = StreamCommand(
+            epoch=self._epoch(), sequence=self._sequence, pose=pose, reply_after_s=reply_after_s, gripper=gripper
+        )
+        socket = self._socket or self._open_stream()
+        try:
+            socket.send(encode(command), text=True)
+            reply = socket.recv(timeout=reply_after_s + self._timeout_s)
+        except (WebSocketException, OSError) as error:  # TimeoutError is an OSError
+            self._close_stream()  # a reply that comes late must not answer the next step
+            raise RobotError(f"the stream to the robot server at {self._url} broke: {error or 'time-out'}") from None
+        try:
+            return decode(reply, RobotState)
+        except msgspec.ValidationError:
+            raise self._error(reply) from None
+
+    def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
+        """Move smoothly to `pose` on the server; block until there."""
+        command = MoveCommand(epoch=self._epoch(), pose=pose, speed_m_s=speed_m_s, speed_rad_s=speed_rad_s)
+        return self._finish(self._post("/v1/move", command, Job))
+
+    def joint_reset(self) -> RobotState:
+        """Move slowly to the rest posture in joint space; block until there."""
+        return self._finish(self._post("/v1/joint_reset", JointResetCommand(epoch=self._epoch()), Job))
+
+    def set_impedance(self, params: ImpedanceParams) -> None:
+        """Change gains and clips; they ramp."""
+        self._post("/v1/impedance", ImpedanceCommand(epoch=self._epoch(), params=params), RobotState)
+
+    def set_gripper(self, position: float) -> None:
+        """Open (1) or close (0) the gripper; returns at once."""
+        self._post("/v1/gripper", GripperCommand(epoch=self._epoch(), position=position), RobotState)
+
+    def recover(self) -> None:
+        """Clear the latched fault, on a person's request only; without a fault, nothing happens."""
+        cause = self.state().fault
+        if cause is not None:
+            self._post("/v1/recover", RecoverCommand(epoch=self._epoch(), cause=cause), RobotState)
+
+    def stop(self) -> None:
+        """Latch a software stop; needs no lease."""
+        self._send("POST", "/v1/stop", None, RobotState)
+
+    def resume(self) -> None:
+        """Clear a latched stop; the arm holds where it is."""
+        self._post("/v1/resume", EpochCommand(epoch=self._epoch()), RobotState)
+
+    def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
+        """Put a simulated arm at `pose` at once."""
+        return self._post("/v1/sim/reset", SimResetCommand(epoch=self._epoch(), seed=seed, pose=pose), RobotState)
+
+    # ---- the lease
+
+    def _acquire(self) -> Lease:
+        give_up_s = time.monotonic() + LEASE_PATIENCE_S
+        while True:
+            try:
+                return self._post("/v1/lease", LeaseRequest(action="acquire", owner=self._owner), Lease)
+            except RobotError as error:
+                if error.status != 409 or time.monotonic() > give_up_s:
+                    raise
+            time.sleep(0.1)
+
+    def _renew(self, epoch: int) -> None:
+        request = LeaseRequest(action="renew", owner=self._owner, epoch=epoch)
+        while not self._is_closing.wait(RENEW_S):
+            try:
+                self._post("/v1/lease", request, Lease)
+            except RobotError as error:
+                logger.warning("the lease was not renewed: %s", error)
+                if error.status == 409:
+                    return
+
+    def _epoch(self) -> int:
+        if self._lease is None:
+            raise RobotError("connect() first: the arm takes commands from its lease holder only")
+        return self._lease.epoch
+
+    # ---- waiting
+
+    def _finish(self, job: Job) -> RobotState:
+        """Let time pass until `job` ends, and return the state then."""
+        while job.state == "running":
+            if self._is_lockstep:
+                command = SimAdvanceCommand(epoch=self._epoch(), duration_s=ADVANCE_S)
+                self._post("/v1/sim/advance", command, RobotState)
+            else:
+                time.sleep(POLL_S)
+            job = self._send("GET", f"/v1/jobs/{job.id}", None, Job)
+        if job.state != "succeeded":
+            raise RobotError(f"the {job.kind.replace('_', ' ')} {job.state}: {job.detail}")
+        return self.state()
+
+    # ---- the wire
+
+    def _post(self, path: str, message: Message, kind: type[M]) -> M:
+        return self._send("POST", path, message, kind)
+
+    def _send(self, method: str, path: str, message: Message | None, kind: type[M]) -> M:
+        http = self._http
+        if http is None:
+            http = self._http = httpx.Client(
+                base_url=self._url,
+                headers={"Authorization": f"Bearer {read_token(self._token_file)}"},
+                timeout=self._timeout_s,
+                trust_env=False,
+            )
+        content = None if message is None else encode(message)
+        headers = None if message is None else {"Content-Type": "application/json"}
+        try:
+            response = http.request(method, path, content=content, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._not_there(error) from None
+        return self._answer(response, kind)
+
+    def _answer(self, response: httpx.Response, kind: type[M]) -> M:
+        if response.status_code >= 400:
+            raise self._error(response.content)
+        try:
+            return decode(response.content, kind)
+        except msgspec.DecodeError as error:
+            raise RobotError(f"{self._url} is no robot server of API {API_VERSION}: {error}") from None
+
+    def _error(self, body: bytes | str) -> RobotError:
+        try:
+            problem = decode(body, Problem)
+        except msgspec.DecodeError:
+            return RobotError(f"{self._url} is no robot server of API {API_VERSION}: it answers {body[:80]!r}")
+        if problem.status == 401:
+            return RobotError(
+                f"the robot server at {self._url} refuses the token in {self._token_file}; "
+                "copy the server's token file, or give its path with --token-file",
+                status=401,
+            )
+        return error_of(problem)
+
+    def _not_there(self, error: Exception) -> RobotError:
+        if isinstance(error, httpx.TimeoutException):
+            return RobotError(f"the robot server at {self._url} did not answer within {self._timeout_s:g} s")
+        return RobotError(f"no robot server at {self._url} ({error}); start one with `serl robot-server`")
+
+    def _open_stream(self) -> ClientConnection:
+        try:
+            self._socket = connect_websocket(
+                self._url.replace("http", "ws", 1) + "/v1/stream",
+                additional_headers={"Authorization": f"Bearer {read_token(self._token_file)}"},
+                compression=None,
+                open_timeout=self._timeout_s,
+                ping_interval=None,
+                close_timeout=1.0,
+                proxy=None,
+            )
+        except InvalidStatus as error:
+            raise self._error(bytes(error.response.body or b"")) from None
+        except (WebSocketException, OSError) as error:
+            raise self._not_there(error) from None
+        return self._socket
+
+    def _close_stream(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.close()
