@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from serl_core.data.episode_log import EpisodeLog
 
 from learners.metrics import EpisodeTracker, MetricsWriter, read_metrics
 from learners.trainer import Trainer
 from serl_core.config import TaskConfig
+from serl_core.data.episode_log import EpisodeLog
 from serl_core.errors import ConfigError, DataError
 from serl_core.networks.weights import save_policy
 from serl_core.transport.interface import LearnerLink
@@ -64,6 +64,7 @@ class Learner:
             (r["session"], r["episode"]) for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "episode"
         }
         self._env_steps_told = 0
+        self._saved_env_steps = -1
         self._last_report_s = time.monotonic()
         self._updates_at_report = 0
         self._updates = 0
@@ -135,8 +136,12 @@ class Learner:
         self._link.report(pacing.env_steps, pacing.trained_env_steps, is_finished)
 
     def _save(self) -> None:
+        trained = self._trainer.pacing.trained_env_steps
+        if trained == self._saved_env_steps:
+            return
         try:
             self._trainer.save()
+            self._saved_env_steps = trained
         except DataError as error:  # a full disk must not end the training
             logger.error("%s", error)
             self._event("checkpoint_failed", reason=str(error))

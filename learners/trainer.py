@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import msgspec
 import numpy as np
-from serl_core.data.episode_log import EpisodeLog
 
 from learners.checkpoints import Checkpoints
 from learners.pacing import Pacing
 from serl_core.agents.policy import is_finite
 from serl_core.agents.sac import Sac, SacConfig
+from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.errors import ConfigError, DataError, LearningError

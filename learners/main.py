@@ -1,0 +1,98 @@
+"""`serl learner`: builds the learner from its arguments, and runs it until it is done or told to stop."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from learners.checkpoints import Checkpoints
+from learners.learner import Learner, LearnerConfig
+from learners.metrics import MetricsWriter
+from learners.trainer import Trainer, TrainerConfig
+from serl_core.agents.sac import SacConfig
+from serl_core.config import TaskConfig
+from serl_core.data.episode_file import write_atomically
+from serl_core.data.episode_log import EpisodeLog, load_episodes
+from serl_core.envs.task import load_task
+from serl_core.errors import ConfigError
+from serl_core.networks.compilation import enable_compilation_cache
+from serl_core.transport.zmq_transport import ZmqLearnerLink
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT = 5588
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerArgs:
+    """Train a policy from what the actors send."""
+
+    task: str
+    run: Path  # folder of the run: checkpoints, episodes, metrics and the final policy
+    demos: Path | None = None  # folder of recorded demonstrations
+    port: int = DEFAULT_PORT  # 0: a free one; see `ready_file`
+    seed: int = 0
+    steps: int = 12_000  # environment steps to train for
+    utd: int = SacConfig.utd_ratio  # critic updates per environment step
+    critics: int = SacConfig.critics  # above 2, targets use a random pair of them
+    checkpoint_every: int = LearnerConfig.checkpoint_every  # environment steps
+    publish_every: int = LearnerConfig.publish_every  # environment steps
+    resume: bool = False  # go on where this run was left
+    ready_file: Path | None = None  # gets the address for actors, once they may come
+
+
+def run_learner(args: LearnerArgs) -> int:
+    """Train; return 0 when finished, or when stopped by SIGTERM or SIGINT with everything saved.
+
+    Raises:
+        SerlError: an argument, the task, a file or the port is not as it must be.
+    """
+    task = load_task(args.task).config
+    enable_compilation_cache()
+    args.run.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signals())
+        log = stack.enter_context(closing(EpisodeLog(args.run / "experience", task.digest())))
+        if log.position and not args.resume:
+            raise ConfigError(
+                f"run folder {args.run} holds {log.position} transitions already; go on with --resume, or name another"
+            )
+        trainer_config = TrainerConfig(sac=SacConfig(utd_ratio=args.utd, critics=args.critics), seed=args.seed)
+        trainer = open_trainer(task, trainer_config, log, run=args.run, demos=args.demos)
+        link = stack.enter_context(ZmqLearnerLink(task.digest(), port=args.port))
+        metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
+        config = LearnerConfig(
+            max_env_steps=args.steps, publish_every=args.publish_every, checkpoint_every=args.checkpoint_every
+        )
+        learner = Learner(trainer, link, log, metrics, task, config, args.run)
+        learner.start(resume=args.resume)
+        logger.info("ready at %s", link.address)
+        if args.ready_file is not None:
+            write_atomically(args.ready_file, link.address.encode())
+        learner.run(stop)
+    return 0
+
+
+def open_trainer(task: TaskConfig, config: TrainerConfig, log: EpisodeLog, *, run: Path, demos: Path | None) -> Trainer:
+    """Return the trainer of a run folder, over its open log.
+
+    Raises:
+        DataError: there are no demonstrations where `demos` says.
+    """
+    demonstrations = load_episodes(demos) if demos is not None else ()
+    return Trainer(task.env_spec(), config, demonstrations, log, Checkpoints(run / "checkpoints"))
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGINT set; the handlers from before come back afterwards."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
