@@ -8,9 +8,6 @@ from typing import TypeVar
 
 import httpx
 import msgspec
-from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection
-from websockets.sync.client import connect as connect_websocket
 
 from serl_core.errors import RobotError
 from serl_core.robots.messages import (
@@ -37,6 +34,7 @@ from serl_core.robots.messages import (
     encode,
 )
 from serl_core.robots.problems import error_of
+from serl_core.robots.stream import Exchange, ExchangeRefused
 from serl_core.robots.token import default_token_file, read_token
 
 logger = logging.getLogger(__name__)
@@ -64,7 +62,7 @@ class HttpRobot:
         self._token_file = token_file or default_token_file()
         self._timeout_s = timeout_s
         self._http: httpx.Client | None = None
-        self._socket: ClientConnection | None = None
+        self._stream: Exchange | None = None
         self._lease: Lease | None = None
         self._sequence = 0
         self._is_lockstep = False
@@ -123,13 +121,12 @@ class HttpRobot:
         command = StreamCommand(
             epoch=self._epoch(), sequence=self._sequence, pose=pose, reply_after_s=reply_after_s, gripper=gripper
         )
-        socket = self._socket or self._open_stream()
+        stream = self._stream or self._open_stream()
         try:
-            socket.send(encode(command), text=True)
-            reply = socket.recv(timeout=reply_after_s + self._timeout_s)
-        except (WebSocketException, OSError) as error:  # TimeoutError is an OSError
+            reply = stream.ask(encode(command), reply_after_s + self._timeout_s)
+        except OSError as error:
             self._close_stream()  # a reply that comes late must not answer the next step
-            raise RobotError(f"the stream to the robot server at {self._url} broke: {error or 'time-out'}") from None
+            raise RobotError(f"the stream to the robot server at {self._url} broke: {error}") from None
         try:
             return decode(reply, RobotState)
         except msgspec.ValidationError:
@@ -256,28 +253,21 @@ class HttpRobot:
         return error_of(problem)
 
     def _not_there(self, error: Exception) -> RobotError:
-        if isinstance(error, httpx.TimeoutException):
+        if isinstance(error, (httpx.TimeoutException, TimeoutError)):
             return RobotError(f"the robot server at {self._url} did not answer within {self._timeout_s:g} s")
         return RobotError(f"no robot server at {self._url} ({error}); start one with `serl robot-server`")
 
-    def _open_stream(self) -> ClientConnection:
+    def _open_stream(self) -> Exchange:
+        url = self._url.replace("http", "ws", 1) + "/v1/stream"
         try:
-            self._socket = connect_websocket(
-                self._url.replace("http", "ws", 1) + "/v1/stream",
-                additional_headers={"Authorization": f"Bearer {read_token(self._token_file)}"},
-                compression=None,
-                open_timeout=self._timeout_s,
-                ping_interval=None,
-                close_timeout=1.0,
-                proxy=None,
-            )
-        except InvalidStatus as error:
-            raise self._error(bytes(error.response.body or b"")) from None
-        except (WebSocketException, OSError) as error:
+            self._stream = Exchange(url, {"Authorization": f"Bearer {read_token(self._token_file)}"}, self._timeout_s)
+        except ExchangeRefused as refused:
+            raise self._error(refused.body) from None
+        except OSError as error:
             raise self._not_there(error) from None
-        return self._socket
+        return self._stream
 
     def _close_stream(self) -> None:
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
