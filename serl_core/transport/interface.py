@@ -7,7 +7,7 @@ it; the learner drops what it has seen. Weights are state, not a stream: only th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from serl_core.types import Transition
 
@@ -43,6 +43,7 @@ class LearnerStatus(NamedTuple):
     received_sequence: int = -1  # up to here in the learner's memory; falls back when the learner restarts
 
 
+@runtime_checkable  # the type checks under pytest ask for it
 class ActorLink(Protocol):
     """An actor's end. Calls do not block longer than `timeout_s` and survive a learner restart."""
 
@@ -70,6 +71,7 @@ class ActorLink(Protocol):
         """Leave. Safe to call twice."""
 
 
+@runtime_checkable  # the type checks under pytest ask for it
 class LearnerLink(Protocol):
     """The learner's end, for any number of actors."""
 

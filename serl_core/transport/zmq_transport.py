@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from socket import socketpair
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import zmq
 
@@ -260,7 +260,7 @@ class ZmqLearnerLink:
         self._inbox = Inbox()
         self._thread: _LearnerThread | None = None
 
-    def open(self) -> Self:
+    def open(self) -> "ZmqLearnerLink":
         """Listen. Raises TransportError when the port is taken."""
         self._thread = _LearnerThread(self._wanted, self._spec_digest, self._inbox)
         self._thread.start()
@@ -306,7 +306,7 @@ class ZmqLearnerLink:
             self._thread.close()
             self._thread = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ZmqLearnerLink":
         return self.open()
 
     def __exit__(self, *_: object) -> None:

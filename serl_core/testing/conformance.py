@@ -1,0 +1,266 @@
+"""Checks that every implementation of an interface must pass. Run them on your own parts.
+
+Each raises AssertionError with what is wrong.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+
+from serl_core.errors import TransportError
+from serl_core.testing.episodes import assert_same_transitions, make_episode
+from serl_core.transport.interface import ActorLink, Hello, LearnerLink, LearnerStatus, PolicyWeights
+from serl_core.types import Transition
+
+# --- transport -------------------------------------------------------------------------------------
+
+OpenLearner = Callable[[str], LearnerLink]
+"""spec digest -> a listening learner's end, always at the same address."""
+
+MakeActor = Callable[[], ActorLink]
+"""A new actor's end for that address, not connected yet."""
+
+PATIENCE_S = 20.0
+DIGEST = "cafe"
+
+
+def check_transport(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Check an ActorLink and a LearnerLink against the rules of `serl_core.transport.interface`."""
+    for check in TRANSPORT_CHECKS:
+        check(open_learner, make_actor)
+
+
+def check_each_transition_arrives_once_and_in_order(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Whatever is offered again is dropped and counted."""
+    steps = make_episode(steps=20)
+    with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as actor:
+        _connect(actor)
+        actor.offer(steps[:10])
+        actor.offer(steps[:10])
+        actor.offer(steps[5:])
+        assert_same_transitions(_receive(learner, 20), steps)
+        _until(lambda: learner.counters()["duplicate"] == 15, "15 duplicates are counted", learner.counters)
+        assert learner.counters()["received"] == 20
+        assert not learner.receive(0.0)
+
+
+def check_a_gap_is_not_bridged(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """A transition that comes before its predecessor waits until it is offered again."""
+    steps = make_episode(steps=10)
+    with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as actor:
+        _connect(actor)
+        actor.offer(steps[:4])
+        actor.offer(steps[6:])
+        received = _receive(learner, 4)
+        actor.offer(steps[4:])
+        assert_same_transitions(received + _receive(learner, 6), steps)
+
+
+def check_only_the_learner_acknowledges(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Received is not acknowledged: that takes the learner's word, up to a sequence."""
+    with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as actor:
+        first = _connect(actor)
+        assert (first.session, first.acked_sequence, first.received_sequence) == ("session", -1, -1)
+        actor.offer(make_episode(steps=10))
+        _receive(learner, 10)
+        status = _status(actor, lambda status: status.received_sequence == 9)
+        assert status.acked_sequence == -1
+        learner.acknowledge("session", 6)
+        _status(actor, lambda status: status.acked_sequence == 6)
+
+
+def check_progress_reaches_every_actor(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """What the learner reports comes without being asked for."""
+    with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as one, closing(make_actor()) as two:
+        _connect(one, "one")
+        _connect(two, "two")
+        assert learner.counters()["connected"] == 2
+        learner.report(env_steps=7, trained_env_steps=5, is_finished=True)
+        for actor in (one, two):
+            status = _status(actor, lambda status: status.is_finished)
+            assert (status.env_steps, status.trained_env_steps) == (7, 5)
+
+
+def check_a_restarted_learner_gets_what_it_lacks(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """It restores what its disk holds; the actor goes on without connecting again."""
+    steps = make_episode(steps=15)
+    with closing(make_actor()) as actor:
+        with closing(open_learner(DIGEST)) as learner:
+            _connect(actor)
+            actor.offer(steps[:10])
+            _receive(learner, 10)
+            learner.acknowledge("session", 4)
+            _status(actor, lambda status: status.acked_sequence == 4)
+        with closing(open_learner(DIGEST)) as learner:
+            learner.restore({"session": 4})
+            _status(actor, lambda status: status.received_sequence == 4)
+            actor.offer(steps)
+            assert_same_transitions(_receive(learner, 10), steps[5:])
+
+
+def check_a_learner_that_starts_afresh_goes_on(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """What another learner has acknowledged is not asked for again: the actor no longer has it."""
+    steps = make_episode(steps=10)
+    with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as actor:
+        _connect(actor)
+        actor.offer(steps[6:])
+        assert_same_transitions(_receive(learner, 4), steps[6:])
+
+
+def check_a_restarted_actor_finishes_its_earlier_session(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """It has a new session, and brings what its earlier one left in the spool."""
+    earlier, later = make_episode(session="earlier"), make_episode(session="later")
+    with closing(open_learner(DIGEST)) as learner:
+        with closing(make_actor()) as actor:
+            _connect(actor, "earlier")
+            actor.offer(earlier[:3])
+            received = _receive(learner, 3)
+        with closing(make_actor()) as actor:
+            _connect(actor, "later")
+            actor.offer(earlier)
+            actor.offer(later)
+            assert_same_transitions(received + _receive(learner, 7), earlier + later)
+            learner.acknowledge("earlier", 4)
+            learner.acknowledge("later", 4)
+            acked: dict[str, int] = {}
+
+            def is_all_acked() -> bool:
+                while (status := actor.poll()) is not None:
+                    acked[status.session] = status.acked_sequence
+                return acked == {"earlier": 4, "later": 4}
+
+            _until(is_all_acked, "both sessions are acknowledged", lambda: acked)
+
+
+def check_only_the_newest_weights_come(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Versions rise, the last one arrives whole, and the learner may reuse its arrays at once."""
+    kernel = np.zeros((3, 2), np.float32)
+    with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as actor:
+        _connect(actor)
+        assert actor.newest_weights(0) is None
+        for version in range(1, 6):
+            kernel[:] = version
+            learner.publish(PolicyWeights(version, {"layer": {"kernel": kernel}, "scale": kernel[0]}, 10 * version))
+        kernel[:] = -1.0
+        seen = [0]
+
+        def adopt() -> bool:
+            weights = actor.newest_weights(seen[-1])
+            if weights is not None:
+                seen.append(weights.version)
+                expected = np.full((3, 2), weights.version, np.float32)
+                np.testing.assert_array_equal(weights.params["layer"]["kernel"], expected, strict=True)
+                np.testing.assert_array_equal(weights.params["scale"], expected[0], strict=True)
+                assert weights.env_steps == 10 * weights.version
+            return seen[-1] == 5
+
+        _until(adopt, "weights 5 arrive", lambda: seen)
+        assert seen == sorted(set(seen)), f"versions must rise, got {seen}"
+        assert actor.newest_weights(5) is None
+
+
+def check_another_task_is_refused(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """The error names both digests."""
+    with closing(open_learner(DIGEST)), closing(make_actor()) as actor:
+        message = _refusal(actor, Hello(actor_id="actor", session="session", spec_digest="beef"))
+        assert "beef" in message, message
+        assert DIGEST in message, message
+
+
+def check_nobody_there_is_an_error(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Connecting without a learner fails in time, and works once there is one."""
+    hello = Hello(actor_id="actor", session="session", spec_digest=DIGEST)
+    with closing(make_actor()) as actor:
+        assert "learner" in _refusal(actor, hello)
+        with closing(open_learner(DIGEST)) as learner:
+            _connect(actor)
+            actor.offer(make_episode(steps=2))
+            _receive(learner, 2)
+
+
+def check_nothing_blocks(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Neither end waits for the other, even when that is gone; closing twice is harmless."""
+
+    def work() -> None:
+        steps = make_episode(steps=100)
+        learner = open_learner(DIGEST)
+        learner.acknowledge("nobody", 3)
+        learner.report(1, 1)
+        assert not learner.receive(0.0)
+        actor = make_actor()
+        _connect(actor)
+        learner.close()
+        learner.close()
+        for _ in range(100):
+            actor.offer(steps)
+            actor.poll()
+            actor.newest_weights(0)
+        actor.close()
+        actor.close()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(PATIENCE_S)
+    assert not worker.is_alive(), "a call that must return at once is still waiting"
+
+
+TRANSPORT_CHECKS = (
+    check_each_transition_arrives_once_and_in_order,
+    check_a_gap_is_not_bridged,
+    check_only_the_learner_acknowledges,
+    check_progress_reaches_every_actor,
+    check_a_restarted_learner_gets_what_it_lacks,
+    check_a_learner_that_starts_afresh_goes_on,
+    check_a_restarted_actor_finishes_its_earlier_session,
+    check_only_the_newest_weights_come,
+    check_another_task_is_refused,
+    check_nobody_there_is_an_error,
+    check_nothing_blocks,
+)
+
+
+def _connect(actor: ActorLink, session: str = "session") -> LearnerStatus:
+    return actor.connect(Hello(actor_id="actor", session=session, spec_digest=DIGEST), PATIENCE_S)
+
+
+def _refusal(actor: ActorLink, hello: Hello) -> str:
+    try:
+        actor.connect(hello, 0.3)
+    except TransportError as error:
+        return str(error)
+    raise AssertionError(f"{hello} should not be accepted")
+
+
+def _receive(learner: LearnerLink, count: int) -> list[Transition]:
+    received: list[Transition] = []
+
+    def is_complete() -> bool:
+        received.extend(learner.receive(0.01))
+        return len(received) >= count
+
+    _until(is_complete, f"{count} transitions arrive", lambda: len(received))
+    return received
+
+
+def _status(actor: ActorLink, is_wanted: Callable[[LearnerStatus], bool]) -> LearnerStatus:
+    seen: list[LearnerStatus] = []
+
+    def has_come() -> bool:
+        while (status := actor.poll()) is not None:
+            seen.append(status)
+            if is_wanted(status):
+                return True
+        return False
+
+    _until(has_come, "the wanted status comes", lambda: seen)
+    return seen[-1]
+
+
+def _until(is_so: Callable[[], bool], what: str, found: Callable[[], object]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < give_up_s, f"waited in vain until {what}; got {found()}"
+        time.sleep(0.005)
