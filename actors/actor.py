@@ -101,6 +101,15 @@ class ActorLoop:
             )
         return transition
 
+    def abandon_episode(self) -> None:
+        """Begin a new episode at the next step; the present one keeps its transitions, and no end."""
+        self._observation = None
+
+    @property
+    def late_ticks(self) -> int:
+        """How many control ticks came late since the start."""
+        return self._env.late_ticks
+
     def _begin_episode(self) -> Observation:
         while True:
             try:

@@ -61,7 +61,7 @@ def expert(state: RobotState) -> NDArray[np.float32]:
     action = 0.5 * target_to_action(target, measured, CONFIG.action)
     action[2] = _descent(
         height_m=to_target[2] - SOCKET_DEPTH_M,
-        is_aligned=np.linalg.norm(to_target[:2]) < ALIGNED_M and np.linalg.norm(to_target[3:]) < ALIGNED_RAD,
+        is_aligned=bool(np.hypot(*to_target[:2]) < ALIGNED_M and np.linalg.norm(to_target[3:]) < ALIGNED_RAD),
         push_n=-twist_to_local(measured[3:], np.array(state.tcp_wrench))[2],
     )
     return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -58,7 +58,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_spec.size,), np.float32)
         self.steps = 0  # taken in this episode
         self._rate = rate or Rate(task.config.control_hz)
-        self._is_lockstep = False
+        self.is_lockstep = False  # known once open
         self._origin = np.array(task.config.target_pose)
         self._state: RobotState | None = None
         self._scene_seed: int | None = seed
@@ -67,7 +67,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
     def open(self) -> None:
         """Connect to the robot. Nothing moves."""
         self.robot.connect()
-        self._is_lockstep = self.robot.health().clock == "lockstep"
+        self.is_lockstep = self.robot.health().clock == "lockstep"
 
     def close(self) -> None:
         """Release the robot, which holds compliantly. Safe to call twice."""
@@ -146,7 +146,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
 
     def _advance(self, target: Float[np.ndarray, "7"], gripper: float | None) -> bool:
         """Let one period pass towards `target` and read the state; return whether the robot refused."""
-        reply_after_s = 1.0 / self.task.config.control_hz if self._is_lockstep else self._rate.remaining_s()
+        reply_after_s = 1.0 / self.task.config.control_hz if self.is_lockstep else self._rate.remaining_s()
         try:
             self._state = self.robot.step(as_vector7(target), reply_after_s, gripper)
         except RobotFault:

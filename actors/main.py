@@ -1,0 +1,226 @@
+"""`serl actor`, `serl record` and `serl eval`: builds the actor's programs from their arguments."""
+
+import logging
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.actor import Act, ActorLoop
+from actors.evaluate import evaluate
+from actors.record import record
+from actors.remote import ActorLog, RemoteActor
+from actors.spool import Spool, SpooledSender
+from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
+from serl_core.agents.policy import ActingPolicy, PolicyConfig
+from serl_core.envs.arm_env import ArmEnv
+from serl_core.envs.resets import start_grid
+from serl_core.envs.task import Task, load_task
+from serl_core.errors import ConfigError, DataError
+from serl_core.networks.weights import load_policy
+from serl_core.robots.http_client import HttpRobot
+from serl_core.transport.interface import Hello
+from serl_core.transport.zmq_transport import ZmqActorLink
+from serl_core.types import Observation
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_ROBOT = "http://127.0.0.1:5000"
+DEFAULT_LEARNER = "tcp://127.0.0.1:5588"
+
+
+class Program(IntEnum):
+    """Keeps the random numbers of the programs apart when they are given the same seed."""
+
+    ACTOR = 0
+    RECORD = 1
+    EVAL = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorArgs:
+    """Run the learner's newest policy on the arm; the human steps in when it is stuck."""
+
+    task: str
+    run: Path  # folder of the run: gets actor.jsonl and the spool
+    robot: str = DEFAULT_ROBOT  # address of the robot server
+    learner: str = DEFAULT_LEARNER  # address of the learner
+    seed: int = 0
+    steps: int | None = None  # control steps; until the learner has finished if not given
+    max_lead_steps: int = 20  # in lockstep: how far to run ahead of the training
+    actor_id: str = "actor-0"
+    skill: ExpertSkill = field(default_factory=ExpertSkill)  # of the scripted human
+    token_file: Path | None = None  # of the robot server; where it made it if not given
+    learner_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.max_lead_steps < 1:
+            raise ConfigError(f"ActorArgs.max_lead_steps: must be at least 1, got {self.max_lead_steps}")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"ActorArgs.steps: must be at least 1, got {self.steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordArgs:
+    """Record demonstrations by the task's scripted expert."""
+
+    task: str
+    out: Path  # folder of the demonstrations; new ones are added
+    count: int = 20  # successful ones to record
+    robot: str = DEFAULT_ROBOT
+    seed: int = 0
+    skill: ExpertSkill = field(default_factory=ExpertSkill)
+    token_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalArgs:
+    """Score a policy alone: deterministic, on a fixed grid of start poses."""
+
+    task: str
+    policy: Path  # policy.safetensors of a finished run
+    out: Path  # JSON file of the result
+    trials: int = 50
+    skip: int = 0  # grid poses to leave out first: other start poses than another evaluation's
+    robot: str = DEFAULT_ROBOT
+    token_file: Path | None = None
+
+
+def run_actor(args: ActorArgs) -> int:
+    """Act until the learner has finished; return 0, also when stopped by SIGTERM or SIGINT.
+
+    Raises:
+        SerlError: an argument, the robot, the learner or a file is not as it must be.
+    """
+    task = load_task(args.task)
+    env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
+    session = uuid.uuid4().hex
+    policy = ActingPolicy(task.config.env_spec(), PolicyConfig(), policy_seed)
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signals())
+        spool = stack.enter_context(Spool(args.run / f"{args.actor_id}.spool"))
+        link = stack.enter_context(closing(ZmqActorLink(args.learner)))
+        sender = SpooledSender(spool, link)
+        hello = Hello(actor_id=args.actor_id, session=session, spec_digest=task.config.digest())
+        sender.connect(hello, args.learner_timeout_s)
+        env = stack.enter_context(_open_env(task, args.robot, args.actor_id, args.token_file, env_seed))
+        teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)
+        actor = RemoteActor(
+            ActorLoop(env, stop.guard(policy.sample), teleop, session=session, sleep=stop.sleep),
+            policy,
+            link,
+            sender,
+            max_lead_steps=args.max_lead_steps if env.is_lockstep else None,
+            log=stack.enter_context(ActorLog(args.run / "actor.jsonl")),
+            sleep=stop.sleep,
+        )
+        actor.run(max_steps=args.steps)
+    return 0
+
+
+def run_record(args: RecordArgs) -> int:
+    """Record demonstrations; return 0 when there are enough.
+
+    Raises:
+        SerlError: an argument, the robot or the folder is not as it must be.
+    """
+    task = load_task(args.task)
+    env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
+    with _stop_on_signals() as stop, _open_env(task, args.robot, "recorder", args.token_file, env_seed) as env:
+        teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
+        idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
+        loop = ActorLoop(env, stop.guard(lambda _: idle), teleop, session=uuid.uuid4().hex, sleep=stop.sleep)
+        recording = record(loop, args.count, args.out, task_digest=task.config.digest())
+    logger.info("saved %d demonstrations in %s; %d failed", len(recording.saved), args.out, recording.failed)
+    return 0
+
+
+def run_eval(args: EvalArgs) -> int:
+    """Evaluate a policy and write the result as JSON; return 0 whatever it was.
+
+    Raises:
+        SerlError: an argument, the robot or the policy file is not as it must be.
+    """
+    task = load_task(args.task)
+    policy = load_acting_policy(args.policy, task)
+    env_seed, _, _ = seeds(0, Program.EVAL)
+    starts = start_grid(task.config.reset, args.trials, skip=args.skip)
+    with _stop_on_signals() as stop, _open_env(task, args.robot, "evaluation", args.token_file, env_seed) as env:
+        result = evaluate(env, stop.guard(policy.mode), starts)
+    result.write(args.out)
+    logger.info(
+        "success %d of %d (95 %% interval %.1f to %.1f %%), median cycle %s s",
+        result.successes,
+        result.trials,
+        100 * result.wilson_low,
+        100 * result.wilson_high,
+        result.median_cycle_s,
+    )
+    return 0
+
+
+def load_acting_policy(path: Path, task: Task) -> ActingPolicy:
+    """Return the policy of a file, ready to act in `task`.
+
+    Raises:
+        DataError: there is no such policy file, or it is of another network than the task needs.
+    """
+    saved = load_policy(path)
+    try:
+        config = msgspec.convert(saved.facts["sac"]["policy"], PolicyConfig)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise DataError(
+            f"{path}: does not say what network it is of ({error}); take one that a learner wrote"
+        ) from None
+    policy = ActingPolicy(task.config.env_spec(), config, seed=0)
+    policy.load(saved.params)
+    return policy
+
+
+def seeds(seed: int, program: Program) -> tuple[int, int, int]:
+    """Return the seeds of a program's environment, scripted human and policy: independent of each other."""
+    environment, teleop, policy = np.random.SeedSequence([seed, program]).generate_state(3)
+    return int(environment), int(teleop), int(policy)
+
+
+def _open_env(task: Task, url: str, owner: str, token_file: Path | None, seed: int) -> ArmEnv:
+    """Return an environment that connects when it is entered."""
+    return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), seed=seed)
+
+
+class _Stop(threading.Event):
+    """Once set, ends the program between two control steps: every context closes, the arm holds."""
+
+    def sleep(self, duration_s: float) -> None:
+        """Wait, or end the program."""
+        if self.wait(duration_s):
+            raise SystemExit(0)
+
+    def guard(self, act: Act) -> Act:
+        """Return `act` as the place where the program ends."""
+
+        def guarded(observation: Observation) -> NDArray[np.float32]:
+            self.sleep(0.0)
+            return act(observation)
+
+        return guarded
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[_Stop]:
+    """Yield an event that SIGTERM and SIGINT set; the handlers from before come back afterwards."""
+    stop = _Stop()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

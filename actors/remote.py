@@ -1,0 +1,180 @@
+"""The actor as a program of its own: weights come from a learner, experience goes to it through the spool."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from actors.actor import ActorLoop
+from actors.spool import SpooledSender
+from serl_core.clock import Clock
+from serl_core.errors import DataError
+from serl_core.transport.interface import ActorLink, Params
+
+logger = logging.getLogger(__name__)
+
+REPORT_PERIOD_S = 1.0
+FULL_WAIT_S = 0.1  # between looks at a full spool
+LEAD_WAIT_S = 0.002  # likewise at a learner that is behind
+WEIGHTS_WAIT_S = 0.02
+DRAIN_S = 5.0
+
+
+class LoadsWeights(Protocol):
+    """The part of a policy that gets new weights. `serl_core.agents.policy.ActingPolicy` is one."""
+
+    def load(self, params: Params) -> None:
+        """Act with these weights from now on. Raises DataError, and changes nothing, when they cannot be used."""
+
+
+class RemoteActor:
+    """Runs an `ActorLoop` for a learner that trains somewhere else.
+
+    New weights are adopted between steps, the newest only. In lockstep the loop waits when it is more
+    than `max_lead_steps` ahead of what the learner has trained on, so that experience stays fresh
+    however fast the simulation runs; in real time it never waits for the learner, except when the
+    spool is full: then the robot's watchdog holds the arm until there is room again.
+
+    Args:
+        sender: connected.
+        max_lead_steps: None in real time.
+        log: gets a JSON line each second.
+        sleep: may raise to end the program.
+    """
+
+    def __init__(
+        self,
+        loop: ActorLoop,
+        policy: LoadsWeights,
+        link: ActorLink,
+        sender: SpooledSender,
+        *,
+        max_lead_steps: int | None,
+        log: "ActorLog",
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._loop = loop
+        self._policy = policy
+        self._link = link
+        self._sender = sender
+        self._max_lead_steps = max_lead_steps
+        self._log = log
+        self._clock = clock
+        self._sleep = sleep
+        self._newest_version = 0  # adopted or refused
+        self._adopted_s = clock()
+        self._lead_waits = 0
+
+    def run(self, *, max_steps: int | None = None) -> None:
+        """Act until the learner has finished or for `max_steps`; then wait for acknowledgements.
+
+        Raises:
+            TransportError: the learner refuses this actor.
+            ResetError: the arm did not arrive at its start pose.
+            RobotError: the robot server is gone.
+        """
+        self._await_first_weights()
+        while self._loop.sequence != max_steps and not self._is_finished():
+            if self._is_too_far_ahead():
+                self._lead_waits += 1
+                self._sleep(LEAD_WAIT_S)
+                self._sender.pump()
+                continue
+            if self._sender.is_full:
+                self._await_room()
+            self._sender.send(self._loop.step())
+            self._sender.pump()
+            self._adopt_weights()
+            self._log.tick(self._record)
+        if not self._sender.drain(DRAIN_S):
+            logger.warning("the learner has not acknowledged %d transitions; the spool keeps them", self._spooled())
+
+    def _await_first_weights(self) -> None:
+        logger.info("waiting for the learner's first weights")
+        while not self._adopt_weights():
+            self._sleep(WEIGHTS_WAIT_S)
+            self._sender.pump()
+
+    def _adopt_weights(self) -> bool:
+        """Take the newest weights if there are any; return whether they are in use now."""
+        weights = self._link.newest_weights(self._newest_version)
+        if weights is None:
+            return False
+        self._newest_version = weights.version
+        try:
+            self._policy.load(weights.params)
+        except DataError as error:
+            logger.error(
+                "refused policy version %d, going on with %d: %s", weights.version, self._loop.policy_version, error
+            )
+            return False
+        self._loop.policy_version = weights.version
+        self._adopted_s = self._clock()
+        return True
+
+    def _is_too_far_ahead(self) -> bool:
+        status = self._sender.status
+        if self._max_lead_steps is None or status is None:
+            return False
+        return self._spooled() + status.env_steps - status.trained_env_steps >= self._max_lead_steps
+
+    def _is_finished(self) -> bool:
+        status = self._sender.status
+        return status is not None and status.is_finished
+
+    def _await_room(self) -> None:
+        logger.error("the spool is full, the arm holds: waiting for the learner to acknowledge")
+        while self._sender.is_full:
+            self._sleep(FULL_WAIT_S)
+            self._sender.pump()
+        self._loop.abandon_episode()  # the arm has stood still meanwhile: no transition may span that
+
+    def _record(self) -> dict[str, object]:
+        return {
+            "env_steps": self._loop.sequence,
+            "episodes": self._loop.episode + 1,
+            "late_ticks": self._loop.late_ticks,
+            "lead_waits": self._lead_waits,
+            "policy_version": self._loop.policy_version,
+            "policy_age_s": round(self._clock() - self._adopted_s, 3),
+            **self._sender.counters(),
+        }
+
+    def _spooled(self) -> int:
+        return self._sender.counters()["spooled"]
+
+
+class ActorLog:
+    """`actor.jsonl`: one JSON object a line and about a second, with the loop's rate."""
+
+    def __init__(self, path: Path, clock: Clock = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._file: TextIO | None = None
+        self._ticks = 0
+        self._since_s = 0.0
+
+    def __enter__(self) -> "ActorLog":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._since_s = self._clock()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None
+        self._file.close()
+
+    def tick(self, record: Callable[[], dict[str, object]]) -> None:
+        """Count one control step; when a second has passed, write a line with what `record` returns."""
+        self._ticks += 1
+        elapsed_s = self._clock() - self._since_s
+        if elapsed_s < REPORT_PERIOD_S:
+            return
+        assert self._file is not None, "open it first"
+        facts = {"kind": "actor", "time": round(time.time(), 3), "loop_hz": round(self._ticks / elapsed_s, 2)}
+        self._file.write(json.dumps(facts | record()) + "\n")
+        self._file.flush()
+        self._ticks, self._since_s = 0, self._clock()
