@@ -6,6 +6,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,13 +108,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(service: RobotService, token: str, listener: socket.socket, *, ready_file: Path | None = None) -> None:
-    """Start `service` and serve it on `listener` until told to end; the arm then holds."""
-    host, port = listener.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    url = f"http://{name}:{port}"
+def create_server(service: RobotService, token: str, listener: socket.socket) -> uvicorn.Server:
+    """Return the web server of a started service; `run([listener])` serves, `should_exit` ends it."""
     config = uvicorn.Config(
-        create_app(service, token, (*LOCAL_HOSTS, name)),
+        create_app(service, token, (*LOCAL_HOSTS, _address(listener)[0])),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -124,17 +122,29 @@ def serve(service: RobotService, token: str, listener: socket.socket, *, ready_f
         ws_max_size=MAX_BODY_BYTES,
         timeout_graceful_shutdown=1,
     )
+    return _Server(config, service)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return where clients find the server."""
+    name, port = _address(listener)
+    return f"http://{name}:{port}"
+
+
+def serve(service: RobotService, token: str, listener: socket.socket, *, ready_file: Path | None = None) -> None:
+    """Start `service` and serve it on `listener` until told to end; the arm then holds."""
     sys.setswitchinterval(GIL_INTERVAL_S)
+    url = url_of(listener)
     service.start()
     try:
         logger.info("robot server at %s: %s", url, service.health())
-        if not _is_loopback(host):
+        if not _is_loopback(listener.getsockname()[0]):
             logger.warning("the robot server at %s can be reached by others, unencrypted", url)
         if ready_file is not None:
             partial = ready_file.with_name(ready_file.name + ".partial")
             partial.write_text(url + "\n")
             partial.rename(ready_file)
-        _Server(config, service).run([listener])
+        create_server(service, token, listener).run([listener])
     finally:
         service.close()
         logger.info("robot server ended; the arm holds")
@@ -149,6 +159,9 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
         handlers = {signal.SIGTERM: self._end, signal.SIGINT: self._end, signal.SIGUSR1: self._stop_arm}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
@@ -173,6 +186,11 @@ def _backend(args: RobotServerArgs) -> RobotBackend:
         is_lockstep=args.clock is ClockKind.LOCKSTEP,
         target_filter_s=args.target_filter_s,
     )
+
+
+def _address(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return (f"[{host}]" if ":" in host else host), port
 
 
 def _is_loopback(host: str) -> bool:

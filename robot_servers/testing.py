@@ -1,15 +1,19 @@
-"""A point mass instead of an arm: the fake that kernel, service and API tests run on.
+"""A point mass instead of an arm, and a server in this process: what the tests of service, API and clients run on.
 
-It follows its reference with a first-order lag, keeps every reference it was given, and fails on
-request. A person can also use it to try a client without MuJoCo.
+The point mass follows its reference with a first-order lag, keeps every reference it was given, and
+fails on request.
 """
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from robot_servers.backend import Floats, Servo
+from robot_servers.main import bind, create_server, url_of
+from robot_servers.service import RobotService
 from serl_core.robots.messages import ImpedanceParams, Mode, RobotState, SimTruth, Vector3, Vector7
 
 TICK_S = 0.001
@@ -161,3 +165,19 @@ class PointMassBackend:
             quaternion = -quaternion
         mixed = self._quaternion + share * (quaternion - self._quaternion)
         self._quaternion = mixed / np.linalg.norm(mixed)
+
+
+@contextmanager
+def serving(service: RobotService, token: str) -> Iterator[str]:
+    """Serve `service` from a thread on a free port; yield its URL."""
+    with bind("127.0.0.1", 0) as listener:
+        server = create_server(service, token, listener)
+        service.start()
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield url_of(listener)
+        finally:
+            server.should_exit = True
+            thread.join()
+            service.close()
