@@ -1,0 +1,232 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serl_core.data.replay_buffer import ReplayBuffer, SlotSet
+from serl_core.errors import DataError
+from serl_core.testing.episodes import PIXEL_SPEC, STATE_SPEC, make_episode
+from serl_core.types import EndReason, Observation
+
+
+def filled(transitions, capacity=100, spec=STATE_SPEC):
+    buffer = ReplayBuffer(spec, capacity)
+    for transition in transitions:
+        buffer.insert(transition)
+    return buffer
+
+
+def contents(view, buffer):
+    """Return every transition of a view as comparable bytes, one by one."""
+    members = view._members
+    batch = buffer.at(members[np.arange(len(members))])
+    return sorted(
+        key(batch.observation.proprio[i], batch.action[i], batch.next_observation.proprio[i], batch.end[i])
+        for i in range(len(members))
+    )
+
+
+def key(observation, action, next_observation, end):
+    return (observation.tobytes(), action.tobytes(), next_observation.tobytes(), int(end))
+
+
+def keys(transitions):
+    return sorted(key(t.observation.proprio, t.action, t.next_observation.proprio, t.end) for t in transitions)
+
+
+class NaiveRing:
+    """What the buffer must hold, told slowly: a list of frames, the oldest forgotten first."""
+
+    def __init__(self, capacity):
+        self.capacity = capacity
+        self.frames = []
+        self.steps = []  # (its first frame, transition)
+        self.tails = {}  # session: (the frame where its last step ended, that step's provenance)
+
+    def insert(self, t):
+        session, sequence, episode, *_ = t.provenance
+        frame, last = self.tails.pop(session, (None, None))
+        if frame not in self.frames or (last.episode, last.sequence + 1) != (episode, sequence):
+            frame = self.new_frame()
+        end = self.new_frame()
+        self.steps = [step for step in [*self.steps, (frame, t)] if step[0] in self.frames]
+        if t.end == EndReason.RUNNING:
+            self.tails[session] = end, t.provenance
+
+    def new_frame(self):
+        frame = object()
+        self.frames = [*self.frames, frame][-self.capacity :]
+        return frame
+
+
+sessions = st.lists(
+    st.lists(
+        st.tuples(st.integers(1, 8), st.sampled_from([EndReason.SUCCESS, EndReason.TIME_LIMIT, EndReason.RUNNING])),
+        min_size=1,
+        max_size=4,
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def interleave(episodes_by_session, random):
+    """Return the steps of several sessions as they may arrive: in order per session, some lost."""
+    streams = []
+    for session, episodes in enumerate(episodes_by_session):
+        stream = []
+        for episode, (steps, end) in enumerate(episodes):
+            stream += make_episode(
+                session=f"s{session}",
+                episode=episode,
+                first_sequence=len(stream),
+                steps=steps,
+                end=end,
+                interventions=range(0, steps, 2),
+            )
+        streams.append([t for t in stream if random.random() > 0.1])
+    order = [i for i, stream in enumerate(streams) for _ in stream]
+    random.shuffle(order)
+    return [streams[i].pop(0) for i in order]
+
+
+@settings(max_examples=200)
+@given(sessions, st.integers(2, 40), st.randoms(use_true_random=False))
+def test_no_observation_pairs_with_another_segment(episodes_by_session, capacity, random):
+    """Fault 13 of earlier systems: a next observation taken across a gap, an end or the ring's seam."""
+    buffer, model = ReplayBuffer(STATE_SPEC, capacity), NaiveRing(capacity)
+    for transition in interleave(episodes_by_session, random):
+        buffer.insert(transition)
+        model.insert(transition)
+        held = [t for _, t in model.steps]
+        assert contents(buffer, buffer) == keys(held)
+        assert contents(buffer.interventions, buffer) == keys([t for t in held if t.is_intervention])
+
+
+def test_each_frame_is_stored_once():
+    episode = make_episode(steps=9)
+    assert len(filled(episode, capacity=10)) == 9
+
+
+def test_the_last_frame_of_an_episode_is_never_drawn_as_a_start():
+    episode = make_episode(steps=3)
+    batch = filled(episode).sample(np.random.default_rng(0), (500,))
+    last = episode[-1].next_observation.proprio
+    assert not (batch.observation.proprio == last).all(-1).any()
+    assert len(np.unique(batch.observation.proprio, axis=0)) == 3
+
+
+def test_a_step_that_starts_elsewhere_than_the_last_ended_begins_a_segment():
+    first, second = make_episode(steps=2, end=EndReason.RUNNING)
+    moved = second._replace(observation=make_episode(seed=5)[0].observation)
+    assert contents(*[filled([first, moved])] * 2) == keys([first, moved])
+
+
+def test_the_discount_is_the_one_of_the_transition():
+    """Faults 5 and 6 of earlier systems: a time limit, an operator's stop or a fault stored as a true end."""
+    for end in EndReason:
+        batch = filled(make_episode(steps=1, end=end)).sample(np.random.default_rng(0), (1,))
+        assert (batch.discount[0], batch.end[0]) == (0.0 if end.is_terminal else 1.0, end)
+
+
+def test_a_sample_has_the_leading_dims_asked_for_and_fixed_types():
+    batch = filled(make_episode(PIXEL_SPEC, steps=6), spec=PIXEL_SPEC).sample(np.random.default_rng(0), (4, 2))
+    for array, dtype, shape in (
+        (batch.observation.proprio, np.float32, (4, 2, 3)),
+        (batch.next_observation.images["side"], np.uint8, (4, 2, 6, 4, 3)),
+        (batch.observation.features["wrist"], np.float16, (4, 2, 2, 2, 8)),
+        (batch.action, np.float32, (4, 2, 2)),
+        (batch.reward, np.float32, (4, 2)),
+        (batch.discount, np.float32, (4, 2)),
+        (batch.is_intervention, np.bool_, (4, 2)),
+        (batch.end, np.int8, (4, 2)),
+    ):
+        assert (array.dtype, array.shape, array.flags.c_contiguous) == (dtype, shape, True)
+
+
+def test_pictures_and_features_stay_with_their_step():
+    episode = make_episode(PIXEL_SPEC, steps=12)
+    buffer = filled(episode, capacity=6, spec=PIXEL_SPEC)
+    batch = buffer.sample(np.random.default_rng(0), (50,))
+    by_proprio = {t.observation.proprio.tobytes(): t for t in episode}
+    for i in range(50):
+        t = by_proprio[batch.observation.proprio[i].tobytes()]
+        np.testing.assert_array_equal(batch.observation.images["wrist"][i], t.observation.images["wrist"])
+        np.testing.assert_array_equal(batch.next_observation.images["side"][i], t.next_observation.images["side"])
+        np.testing.assert_array_equal(batch.observation.features["wrist"][i], t.observation.features["wrist"])
+
+
+def test_sampling_is_uniform():
+    buffer = filled(make_episode(steps=4))
+    drawn = buffer.draw(np.random.default_rng(0), (40_000,))
+    counts = np.unique(drawn, return_counts=True)[1]
+    assert len(counts) == 4
+    assert np.abs(counts / 10_000 - 1).max() < 0.05
+
+
+def test_a_batch_does_not_change_when_the_buffer_does():
+    buffer = filled(make_episode(steps=3), capacity=4)
+    batch = buffer.sample(np.random.default_rng(0), (8,))
+    before = batch.observation.proprio.copy()
+    for transition in make_episode(episode=1, first_sequence=3, steps=6):
+        buffer.insert(transition)
+    np.testing.assert_array_equal(batch.observation.proprio, before)
+
+
+def test_a_rebuilt_buffer_gives_the_same_batches():
+    history = [t for e in range(9) for t in make_episode(episode=e, first_sequence=5 * e)]
+    one, two = filled(history, capacity=20), filled(history, capacity=20)
+    mine, theirs = (buffer.sample(np.random.default_rng(3), (9,)) for buffer in (one, two))
+    np.testing.assert_array_equal(mine.observation.proprio, theirs.observation.proprio)
+    np.testing.assert_array_equal(mine.action, theirs.action)
+
+
+def test_demonstrations_are_never_overwritten():
+    episodes = [make_episode(episode=e, first_sequence=5 * e) for e in range(3)]
+    buffer = ReplayBuffer.holding(STATE_SPEC, episodes)
+    assert contents(buffer, buffer) == keys([t for episode in episodes for t in episode])
+    full = ReplayBuffer(STATE_SPEC, 6, overwrites=False)
+    for transition in episodes[0]:
+        full.insert(transition)
+    with pytest.raises(DataError, match="6 frames is full"):
+        full.insert(episodes[1][0])
+    assert contents(full, full) == keys(episodes[0])
+
+
+def test_no_demonstration_at_all_makes_an_empty_buffer():
+    assert len(ReplayBuffer.holding(STATE_SPEC, [])) == 0
+
+
+STEP = make_episode(steps=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("action", STEP._replace(action=np.zeros(7, np.float32))),
+        ("next_observation.proprio", STEP._replace(next_observation=Observation(np.zeros(1, np.float32)))),
+        ("observation.images", make_episode(PIXEL_SPEC, steps=1)[0]._replace(action=STEP.action)),
+    ],
+)
+def test_transitions_of_another_task_are_refused_by_name(name, step):
+    """A vector of length 1 would otherwise be repeated over the whole row."""
+    with pytest.raises(DataError, match=rf"^{name} .* the task's .*: recorded for another task"):
+        ReplayBuffer(STATE_SPEC, 10).insert(step)
+
+
+def test_sampling_from_nothing_is_an_error():
+    with pytest.raises(DataError, match="no transition to sample"):
+        ReplayBuffer(STATE_SPEC, 10).interventions.sample(np.random.default_rng(0), (1,))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9))))
+def test_a_slot_set_holds_what_a_set_holds(changes):
+    slots, model = SlotSet(10), set()
+    for is_added, slot in changes:
+        if is_added and slot not in model:
+            slots.add(slot)
+            model.add(slot)
+        elif not is_added:
+            slots.discard(slot)
+            model.discard(slot)
+        assert sorted(slots[np.arange(len(slots))]) == sorted(model)
