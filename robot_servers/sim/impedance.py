@@ -43,11 +43,11 @@ class TorqueLimiter:
 
     def apply(self, law_nm: Floats, compensation_nm: Floats) -> Floats:
         """Return the motors' torque [7] in Nm (a view): the previous one when anything is not finite."""
+        if not math.isfinite(sum(law_nm.tolist()) + sum(compensation_nm.tolist())):
+            return self.repeat()
         change = np.subtract(law_nm, self._law, out=self._change)
         np.minimum(change, self._step, out=change)
         np.maximum(change, -self._step, out=change)
-        if not math.isfinite(sum(change.tolist()) + sum(compensation_nm.tolist())):
-            return self.repeat()
         self._law += change
         total = np.add(self._law, compensation_nm, out=self._total)
         np.minimum(total, self._limit, out=total)
