@@ -147,9 +147,10 @@ class SafetyKernel:
         self.check_free(epoch)
         if self.mode is Mode.MOVING:
             raise Refusal(423, "moving", "the arm is on a move of the server; wait for it or stop it")
+        measured = self._measured_pose()
         self.leases.check_command(sequence, self._now_s)
         target = check_pose(pose, self.limits)
-        check_step(target, self._measured_pose(), self.limits)
+        check_step(target, measured, self.limits)
         self.leases.count_command(sequence, self._now_s, live_s)
         self._target = target
         self._command_s = self._now_s

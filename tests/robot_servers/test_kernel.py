@@ -1,0 +1,424 @@
+"""The safety kernel: pure, on a clock of its own, with an arm that follows the set-point."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from robot_servers.kernel import SafetyKernel
+from robot_servers.limits import Refusal, SafetyLimits, check_pose
+from serl_core.robots.messages import Mode, MoveCommand, Vector7
+
+HOME: Vector7 = (0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0)
+TICK_S = 0.001
+
+
+class Rig:
+    """A kernel with its lease taken, and an arm that covers a tenth of the way to the set-point each tick."""
+
+    def __init__(self, limits: SafetyLimits | None = None) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.kernel = SafetyKernel(limits or SafetyLimits(), lambda *event: self.events.append(event))
+        self.position = np.array(HOME[:3])
+        self.quaternion = np.array(HOME[3:])
+        self.ticks = 0
+        self.log: list[tuple[float, ...]] = []
+        self.follows = True
+        self.run(0.001)
+        self.epoch = self.kernel.acquire("test", 0.0).epoch
+
+    def run(self, duration_s: float) -> None:
+        for _ in range(round(duration_s / TICK_S)):
+            self.ticks += 1
+            reference = self.kernel.tick(self.ticks * TICK_S, self.position, self.quaternion)
+            self.log.append((*reference.position_m.tolist(), *reference.quaternion.tolist()))
+            if self.follows:
+                self.position = self.position + 0.1 * (reference.position_m - self.position)
+                self.quaternion = reference.quaternion
+
+    def track(self, dx: float = 0.0, dy: float = 0.0, dz: float = 0.0, sequence: int | None = None) -> None:
+        """Send a target relative to the measured pose."""
+        position = self.position + np.array([dx, dy, dz])
+        self.kernel.track(self.epoch, sequence, (*position.tolist(), *HOME[3:]), 0.0)
+
+    def move(self, x: float, y: float = 0.0, z: float = 0.3) -> None:
+        self.kernel.move(MoveCommand(epoch=self.epoch, pose=(x, y, z, *HOME[3:])))
+
+    @property
+    def set_point(self) -> tuple[float, ...]:
+        return self.log[-1]
+
+
+def refused(call, *arguments) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        call(*arguments)
+    return caught.value
+
+
+# ---- watchdog and hold
+
+
+def test_it_holds_the_measured_pose_when_commands_cease():
+    rig = Rig()
+    rig.track(dx=0.09)
+    rig.run(0.30)
+    assert rig.kernel.mode is Mode.TRACKING
+    measured = tuple(rig.position)
+    rig.run(0.002)
+    assert rig.kernel.mode is Mode.HOLD
+    np.testing.assert_allclose(rig.set_point[:3], measured, atol=1e-3)
+    assert ("watchdog", "no command for 0.3 s: hold") in rig.events
+
+
+def test_a_hold_does_not_creep_when_the_arm_is_pushed():
+    """Taking the measured pose anew in each tick would make the arm drift along with any force."""
+    rig = Rig()
+    rig.track(dx=0.05)
+    rig.run(0.5)
+    held = rig.set_point
+    rig.follows = False
+    for push in np.linspace(0.0, 0.05, 50):
+        rig.position = np.array(held[:3]) + [push, 0.0, 0.0]
+        rig.run(0.005)
+    assert rig.set_point == held
+
+
+def test_commands_in_time_keep_it_tracking():
+    rig = Rig()
+    for _ in range(20):
+        rig.track(dx=0.002)
+        rig.run(0.1)
+        assert rig.kernel.mode is Mode.TRACKING
+
+
+def test_a_stream_of_refused_commands_does_not_feed_the_watchdog():
+    rig = Rig()
+    rig.track(dx=0.05)
+    for _ in range(4):
+        rig.run(0.1)
+        assert refused(rig.track, 0.5).status == 422
+    assert rig.kernel.mode is Mode.HOLD
+
+
+def test_before_the_first_reading_a_target_is_refused():
+    kernel = SafetyKernel(SafetyLimits())
+    epoch = kernel.acquire("test", 0.0).epoch
+    assert refused(kernel.track, epoch, 1, HOME, 0.0).status == 503
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("pose", "field"),
+    [
+        ((math.nan, *HOME[1:]), "pose[0]"),
+        ((0.55, 0.0, 0.3, 1.0, 0.0, 0.0, math.inf), "pose[6]"),
+        ((0.55, 0.0, 0.3, 0.5, 0.0, 0.0, 0.0), "pose[3]"),
+        ((0.55, 0.0, -0.06, 1.0, 0.0, 0.0, 0.0), "pose[2]"),
+        ((0.7, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0), "pose"),
+        ((0.5, 0.0, 0.3, math.cos(0.3), math.sin(0.3), 0.0, 0.0), "pose[3]"),
+        ((0.5, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0), "pose[3]"),
+    ],
+)
+def test_a_refused_target_changes_nothing_bit_for_bit(pose, field):
+    def run(sends_bad: bool) -> list[tuple[float, ...]]:
+        rig = Rig()
+        for step in range(8):
+            rig.track(dx=0.01, sequence=step)
+            rig.run(0.03)
+            if sends_bad:
+                refusal = refused(rig.kernel.track, rig.epoch, step + 1, pose, 0.0)
+                assert (refusal.status, refusal.field) == (422, field)
+            rig.run(0.07)
+        return rig.log
+
+    assert run(sends_bad=True) == run(sends_bad=False)
+
+
+def test_an_old_epoch_and_an_old_sequence_are_refused():
+    rig = Rig()
+    rig.track(sequence=3)
+    assert refused(lambda: rig.track(dx=0.01, sequence=3)).status == 409
+    assert refused(rig.kernel.track, rig.epoch - 1, 4, HOME, 0.0).status == 409
+    rig.kernel.release(rig.epoch)
+    assert refused(rig.track).status == 409
+
+
+def test_a_release_holds_the_arm():
+    rig = Rig()
+    rig.track(dx=0.09)
+    rig.run(0.1)
+    rig.kernel.release(rig.epoch)
+    rig.run(0.001)
+    assert rig.kernel.mode is Mode.HOLD
+
+
+def test_a_lost_lease_holds_the_arm_also_on_a_move():
+    rig = Rig()
+    rig.move(0.7)
+    rig.run(0.5)
+    rig.kernel.expire_lease(2.1)
+    rig.run(0.001)
+    held = rig.set_point
+    assert rig.kernel.mode is Mode.HOLD
+    rig.run(1.0)
+    assert rig.set_point == held
+    assert rig.kernel.job is not None
+    assert rig.kernel.job.state == "cancelled"
+
+
+# ---- moves
+
+
+def test_a_move_arrives_and_holds_its_goal():
+    rig = Rig()
+    rig.move(0.7, 0.1, 0.4)
+    assert rig.kernel.mode is Mode.MOVING
+    rig.run(4.0)
+    assert rig.kernel.job is not None
+    assert rig.kernel.job.state == "succeeded"
+    assert rig.kernel.mode is Mode.HOLD
+    assert rig.set_point[:3] == (0.7, 0.1, 0.4)
+    rig.run(1.0)
+    assert rig.set_point[:3] == (0.7, 0.1, 0.4)
+
+
+def test_a_move_started_while_tracking_keeps_the_acceleration_limit():
+    rig = Rig()
+    for _ in range(5):
+        rig.track(dx=0.03)
+        rig.run(0.1)
+    rig.move(0.4)
+    rig.run(3.0)
+    path = np.array(rig.log)[:, :3]
+    acceleration = np.diff(path, 2, axis=0) / TICK_S**2
+    assert np.linalg.norm(acceleration, axis=1).max() <= 2.0 + 1e-3
+
+
+def test_a_blocked_move_fails_and_says_how_far_off():
+    rig = Rig()
+    rig.follows = False
+    rig.move(0.52)
+    rig.run(4.0)
+    assert rig.kernel.job is not None
+    assert (rig.kernel.job.state, rig.kernel.mode) == ("failed", Mode.HOLD)
+    assert "20.0 mm" in rig.kernel.job.detail
+
+
+def test_a_move_out_of_the_box_or_too_fast_is_refused():
+    rig = Rig()
+    assert refused(rig.move, 1.2).field == "pose[0]"
+    fast = MoveCommand(epoch=rig.epoch, pose=HOME, speed_m_s=0.3)
+    assert refused(rig.kernel.move, fast).field == "speed_m_s"
+    assert rig.kernel.mode is Mode.HOLD
+
+
+def test_a_move_whose_way_leaves_the_cone_is_refused():
+    """Both ends are within 0.8 rad, but the straight rotation between them swings the tool out to 0.98 rad."""
+    rig = Rig()
+    start = Rotation.from_rotvec([0.0, 0.75, 0.0]) * Rotation.from_quat(HOME[3:])
+    swing = 0.6
+    axis = np.array([math.sin(swing) * math.cos(2.58), math.sin(swing) * math.sin(2.58), -math.cos(swing)])
+    goal = Rotation.from_rotvec(2.8 * axis) * start
+    rig.quaternion = start.as_quat()
+    rig.kernel.hold()
+    rig.run(0.001)
+    pose = (*HOME[:3], *goal.as_quat().tolist())
+    check_pose(pose, rig.kernel.limits)
+    outcome = refused(rig.kernel.move, MoveCommand(epoch=rig.epoch, pose=pose))
+    assert outcome.kind == "tilt"
+
+
+def test_during_a_move_targets_get_423_and_another_move_409():
+    rig = Rig()
+    rig.move(0.7)
+    rig.run(0.1)
+    assert refused(rig.track).status == 423
+    assert refused(rig.move, 0.6).status == 409
+    assert refused(rig.kernel.check_joint_reset, rig.epoch).status == 409
+
+
+def test_during_a_joint_reset_the_set_point_follows_the_arm_and_then_holds():
+    rig = Rig()
+    rig.kernel.check_joint_reset(rig.epoch)
+    rig.kernel.begin_joint_reset()
+    rig.follows = False
+    rig.position = np.array([0.45, 0.1, 0.5])
+    rig.run(0.01)
+    assert rig.set_point[:3] == (0.45, 0.1, 0.5)
+    rig.kernel.end_joint_reset()
+    rig.run(0.001)
+    rig.position = np.array([0.45, 0.1, 0.51])
+    rig.run(0.01)
+    assert rig.set_point[:3] == (0.45, 0.1, 0.5)
+    assert rig.kernel.mode is Mode.HOLD
+
+
+def test_a_joint_reset_that_never_arrives_latches():
+    rig = Rig(SafetyLimits(joint_reset_timeout_s=0.5))
+    rig.kernel.begin_joint_reset()
+    rig.run(0.6)
+    assert (rig.kernel.mode, rig.kernel.fault) == (Mode.FAULT, "reset_failed")
+
+
+# ---- stop and faults
+
+
+def test_a_stop_freezes_the_set_point_and_only_resume_clears_it():
+    rig = Rig()
+    rig.track(dx=0.09)
+    rig.run(0.1)
+    rig.kernel.stop()
+    assert rig.kernel.mode is Mode.STOPPED
+    rig.run(0.001)
+    held = rig.set_point
+    rig.run(0.5)
+    assert rig.set_point == held
+    refusal = refused(rig.track)
+    assert (refusal.status, refusal.given) == (423, "stop")
+    assert refused(rig.move, 0.6).status == 423
+    assert refused(rig.kernel.check_recover, rig.epoch, "stop").status == 409
+    assert refused(rig.kernel.resume, rig.epoch - 1).status == 409
+    rig.kernel.release(rig.epoch)
+    rig.epoch = rig.kernel.acquire("another", 0.0).epoch
+    assert refused(rig.track).status == 423
+    rig.kernel.resume(rig.epoch)
+    rig.run(0.2)
+    assert rig.kernel.mode is Mode.HOLD
+    np.testing.assert_allclose(rig.set_point[:3], held[:3], atol=1e-3)
+
+
+def test_a_stop_cancels_a_move():
+    rig = Rig()
+    rig.move(0.7)
+    rig.run(0.3)
+    rig.kernel.stop()
+    rig.run(0.001)
+    held = rig.set_point
+    rig.run(0.5)
+    assert rig.kernel.job is not None
+    assert rig.kernel.job.state == "cancelled"
+    assert rig.set_point == held
+
+
+def test_resume_without_a_stop_is_refused():
+    rig = Rig()
+    assert refused(rig.kernel.resume, rig.epoch).status == 409
+
+
+def test_a_fault_is_cleared_only_by_its_own_name():
+    rig = Rig()
+    rig.track(dx=0.05)
+    rig.run(0.1)
+    rig.kernel.latch("reflex")
+    rig.kernel.latch("joint_limit")
+    rig.run(0.01)
+    held = rig.set_point
+    assert (rig.kernel.mode, rig.kernel.fault) == (Mode.FAULT, "reflex")
+    assert refused(rig.track).status == 423
+    assert refused(rig.kernel.resume, rig.epoch).status == 409
+    outcome = refused(rig.kernel.check_recover, rig.epoch, "joint_limit")
+    assert (outcome.status, outcome.field, outcome.limit) == (422, "cause", "reflex")
+    assert refused(rig.kernel.check_recover, rig.epoch - 1, "reflex").status == 409
+    rig.kernel.check_recover(rig.epoch, "reflex")
+    rig.kernel.recover()
+    rig.run(1.0)
+    assert rig.kernel.mode is Mode.HOLD
+    np.testing.assert_allclose(rig.set_point[:3], held[:3], atol=1e-3)
+
+
+def test_a_stop_stays_latched_under_a_fault_and_after_its_recovery():
+    rig = Rig()
+    rig.kernel.stop()
+    rig.kernel.latch("reflex")
+    rig.run(0.01)
+    rig.kernel.check_recover(rig.epoch, "reflex")
+    rig.kernel.recover()
+    assert rig.kernel.mode is Mode.STOPPED
+
+
+@pytest.mark.parametrize(("x", "is_latched"), [(0.081, False), (0.079, True), (1.019, False), (1.021, True)])
+def test_an_arm_measured_two_centimetres_outside_the_box_is_latched(x, is_latched):
+    rig = Rig()
+    rig.follows = False
+    rig.position = np.array([x, 0.0, 0.3])
+    rig.run(0.001)
+    assert (rig.kernel.fault == "outside_box") is is_latched
+
+
+def test_readings_that_are_not_finite_are_dropped_and_three_in_a_row_latch():
+    rig = Rig()
+    rig.track(dx=0.05)
+    rig.run(0.1)
+    rig.follows = False
+    good = rig.position
+    for _ in range(3):
+        for _ in range(2):
+            rig.position = np.array([math.nan, 0.0, 0.3])
+            rig.run(0.001)
+        rig.position = good
+        rig.run(0.001)
+    assert rig.kernel.fault is None
+    rig.position = np.array([0.5, math.inf, 0.3])
+    rig.run(0.003)
+    assert rig.kernel.fault == "numeric_fault"
+    assert np.isfinite(rig.set_point).all()
+
+
+# ---- all of it, at random
+
+DELTA = st.floats(-0.12, 0.12)
+COMMANDS = st.lists(
+    st.one_of(
+        st.tuples(st.just("track"), DELTA, DELTA, DELTA),
+        st.tuples(st.just("move"), st.floats(0.0, 1.1), st.floats(-0.5, 0.5), st.floats(-0.1, 1.1)),
+        st.tuples(st.sampled_from(["stop", "resume", "release", "acquire", "latch", "recover"])),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(COMMANDS, st.lists(st.integers(1, 150), min_size=25, max_size=25))
+def test_no_sequence_of_commands_breaks_speed_box_or_latch(commands, pauses):
+    rig = Rig()
+    kernel = rig.kernel
+    calls = {
+        "track": rig.track,
+        "move": rig.move,
+        "stop": kernel.stop,
+        "resume": lambda: kernel.resume(rig.epoch),
+        "release": lambda: kernel.release(rig.epoch),
+        "latch": lambda: kernel.latch("reflex"),
+        "recover": kernel.recover,
+    }
+    for (name, *arguments), pause in zip(commands, pauses, strict=False):
+        before = kernel.mode
+        try:
+            if name == "acquire":
+                rig.epoch = kernel.acquire("test", 0.0).epoch
+            else:
+                calls[name](*arguments)
+        except Refusal:
+            assert kernel.mode is before
+        start = rig.set_point
+        is_latched = kernel.mode in (Mode.STOPPED, Mode.FAULT)
+        rig.run(0.001)
+        if is_latched:
+            start = rig.set_point
+        rig.run(pause * TICK_S)
+        if is_latched:
+            assert rig.set_point == start
+    path = np.array(rig.log)
+    low, high = np.array(kernel.limits.box_low_m), np.array(kernel.limits.box_high_m)
+    assert (path[:, :3] >= low - 1e-9).all()
+    assert (path[:, :3] <= high + 1e-9).all()
+    np.testing.assert_allclose(np.linalg.norm(path[:, 3:], axis=1), 1.0, atol=1e-9)
+    # A hold puts the set-point back onto the arm, which trails it by a few ticks' way at most.
+    steps = np.linalg.norm(np.diff(path[:, :3], axis=0), axis=1)
+    assert (steps > 0.25 * TICK_S + 1e-9).sum() <= len(commands) + len(pauses)
+    assert steps.max(initial=0.0) <= 0.01
