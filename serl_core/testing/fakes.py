@@ -20,7 +20,7 @@ class FakeRobot:
     Args:
         start: where the tool is at first, and where `sim_reset` without a pose puts it.
         target: success is the tool within 2 mm and 0.05 rad of it.
-        is_lockstep: then time moves by what each step asks for; else with `clock` alone.
+        is_lockstep: what `health` says of its clock. Either way `clock` moves by what each step asks for.
         moves_short: that many of the next moves end 2 cm too high.
     """
 
@@ -95,8 +95,7 @@ class FakeRobot:
         self._go(tuple(interpolate(np.array(self._pose), np.array(pose), self._gain).tolist()), Mode.TRACKING)
         if gripper is not None:
             self._gripper = gripper
-        if self._is_lockstep:
-            self.clock.advance(reply_after_s)
+        self.clock.advance(reply_after_s)
         return self.state()
 
     def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:

@@ -1,0 +1,116 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from examples.ram_insertion import CONFIG
+from serl_core.config import ResetConfig
+from serl_core.envs.resets import random_start, reset_arm, start_grid, start_pose
+from serl_core.errors import ResetError, RobotError, RobotFault
+from serl_core.geometry import distance
+from serl_core.robots.messages import Mode
+from serl_core.testing.fakes import FakeRobot
+from tests.serl_core.strategies import vectors
+
+RESET = CONFIG.reset
+MOVED = dataclasses.replace(CONFIG, reset=dataclasses.replace(RESET, is_teleport=False))
+START = np.array(RESET.pose)
+
+
+def connected(**options):
+    robot = FakeRobot(CONFIG.target_pose, CONFIG.target_pose, **options)
+    robot.connect()
+    return robot
+
+
+def assert_within_the_range(pose: np.ndarray, config: ResetConfig):
+    apart = np.abs(pose[:3] - config.pose[:3])
+    assert (apart <= np.array(config.randomise_m) + 1e-12).all()
+    assert distance(np.array([*pose[:3], *config.pose[3:]]), pose)[1] <= config.randomise_rz_rad + 1e-9
+
+
+@given(vectors(4))
+def test_a_start_pose_stays_within_the_range(offset):
+    assert_within_the_range(start_pose(RESET, offset), RESET)
+
+
+def test_random_starts_come_from_the_generator_alone():
+    first, again, other = (random_start(RESET, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert distance(first, other)[0] > 0
+
+
+def test_the_evaluation_grid_is_the_same_on_every_call_and_covers_the_range():
+    grid = np.array(start_grid(RESET, 50))
+    np.testing.assert_array_equal(grid, start_grid(RESET, 50))
+    for pose in grid:
+        assert_within_the_range(pose, RESET)
+    x, y = (grid[:, :2] - RESET.pose[:2]).T / 0.04
+    for in_quadrant in ((x > 0) & (y > 0), (x > 0) & (y < 0), (x < 0) & (y > 0), (x < 0) & (y < 0)):
+        assert 10 <= in_quadrant.sum() <= 15  # of 50, evenly spread
+
+
+def test_a_longer_grid_begins_with_the_shorter_and_a_skipped_one_shares_no_pose():
+    np.testing.assert_array_equal(start_grid(RESET, 30)[:10], start_grid(RESET, 10))
+    np.testing.assert_array_equal(start_grid(RESET, 30)[10:], start_grid(RESET, 20, skip=10))
+
+
+def test_the_grid_is_distinct_from_what_training_draws():
+    drawn = np.array([random_start(RESET, rng) for rng in [np.random.default_rng(0)] for _ in range(200)])
+    for pose in start_grid(RESET, 50):
+        assert np.abs(drawn - pose).max(1).min() > 0
+
+
+def test_a_reset_lifts_first_then_moves_to_the_start_and_ends_compliant():
+    robot = connected()
+    state = reset_arm(robot, MOVED, START)
+    assert robot.calls == ["connect", "set_impedance", "move", "move", "set_impedance"]
+    np.testing.assert_allclose(state.tcp_pose, START)
+    assert robot.impedance == MOVED.compliance
+
+
+def test_an_arm_above_the_lift_height_is_not_lowered_first():
+    robot = FakeRobot((0.5, 0.0, 0.13, 1.0, 0.0, 0.0, 0.0), CONFIG.target_pose)
+    robot.connect()
+    reset_arm(robot, MOVED, START)
+    assert robot.calls.count("move") == 1
+
+
+def test_a_reset_that_falls_short_is_tried_again():
+    robot = connected(moves_short=2)  # the lift and the first move
+    np.testing.assert_allclose(reset_arm(robot, MOVED, START).tcp_pose, START)
+
+
+def test_a_reset_that_never_arrives_raises_and_leaves_the_arm_compliant():
+    """Fault 27 of earlier systems: it printed "timeout" and went on."""
+    robot = connected(moves_short=100)
+    with pytest.raises(ResetError, match=r"after 3 tries, 20\.0 mm and 0\.000 rad away where 4\.0 mm"):
+        reset_arm(robot, MOVED, START)
+    assert robot.impedance == MOVED.compliance
+
+
+def test_a_move_that_the_server_gives_up_counts_as_a_try():
+    class Blocked(FakeRobot):
+        def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
+            raise RobotError("the move failed: 12 mm away after 1 s")
+
+    robot = Blocked(CONFIG.target_pose, CONFIG.target_pose)
+    robot.connect()
+    with pytest.raises(ResetError, match="12 mm away after 1 s"):
+        reset_arm(robot, MOVED, START)
+
+
+def test_a_stop_during_a_reset_is_not_tried_again():
+    robot = connected()
+    robot.fail(Mode.STOPPED, "stop")
+    with pytest.raises(RobotFault):
+        reset_arm(robot, MOVED, START)
+    assert "recover" not in robot.calls
+    assert "resume" not in robot.calls
+
+
+def test_a_teleport_puts_the_simulated_arm_there_at_once():
+    robot = connected()
+    np.testing.assert_allclose(reset_arm(robot, CONFIG, START, seed=3).tcp_pose, START)
+    assert "move" not in robot.calls
