@@ -108,9 +108,8 @@ class MujocoBackend:
             self._law.gains.settle()
             self._hold()
             world = self._world
-            self._limiter.restart(
-                self._law.torque(world.position_m, world.quaternion(), world.q, world.dq, world.jacobian)
-            )
+            law_nm = self._law.torque(world.position_m, world.quaternion(), world.q, world.dq, world.jacobian)
+            self._limiter.restart(law_nm, world.compensation())
 
     def _hold(self) -> None:
         self._law.restart(self._world.position_m, self._world.quaternion())
@@ -121,8 +120,10 @@ class MujocoBackend:
         reference = servo(self.now_s(), position, quaternion)
         if not law.gains.is_settled:
             law.gains.ramp(may_rise=float(np.linalg.norm(world.wrench[:3])) <= PUSHING_N)
-        if self._joint_reset is not None:
-            torque = limiter.apply(self._joint_reset.torque(world.q, world.dq), world.compensation())
+        joint_reset = self._joint_reset  # the servo may have ended it
+        if joint_reset is not None:
+            law.restart(position, quaternion)  # so that ending it at any tick holds the pose of that tick
+            torque = limiter.apply(joint_reset.torque(world.q, world.dq), world.compensation())
         elif limiter.numeric_fault or law.follow(reference):
             law_torque = law.torque(position, quaternion, world.q, world.dq, world.jacobian)
             torque = limiter.apply(law_torque, world.compensation())
@@ -152,10 +153,6 @@ class MujocoBackend:
         with self._lock:
             world = self._world
             position, quaternion = world.position_m.tolist(), world.quaternion().tolist()
-            if self._joint_reset is None:
-                reference = (*self._law.position_m, *self._law.quaternion)
-            else:
-                reference = (*position, *quaternion)
             return RobotState(
                 stamp_s=self.now_s(),
                 tcp_pose=(*position, *quaternion),
@@ -166,7 +163,7 @@ class MujocoBackend:
                 jacobian=tuple(map(tuple, world.jacobian.tolist())),
                 gripper=world.opening(),
                 mode=Mode.HOLD,
-                reference_pose=reference,
+                reference_pose=(*self._law.position_m, *self._law.quaternion),
                 fault=self.fault(),
                 truth=world.truth(),
             )
@@ -191,17 +188,16 @@ class MujocoBackend:
         with self._lock:
             self._joint_reset = JointReset(self._world.q)
 
+    # The next two and `fault` take no lock: the servo calls them inside the tick, under locks of its own.
+
     def joint_reset_error_rad(self) -> float | None:
         """Return the largest joint error of a joint reset, or None when none runs; 0.01 rad is there."""
-        with self._lock:
-            return None if self._joint_reset is None else self._joint_reset.error_rad(self._world.q)
+        joint_reset = self._joint_reset
+        return None if joint_reset is None else joint_reset.error_rad(self._world.q)
 
     def cancel_joint_reset(self) -> None:
         """Go back to the impedance law, from the present pose on."""
-        with self._lock:
-            if self._joint_reset is not None:
-                self._joint_reset = None
-                self._hold()
+        self._joint_reset = None
 
     def recover(self) -> None:
         """Clear a latched fault and hold the present pose."""

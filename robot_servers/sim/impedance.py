@@ -37,9 +37,10 @@ class TorqueLimiter:
         self._total = np.zeros(JOINTS)
         self._change = np.zeros(JOINTS)
 
-    def restart(self, law_nm: Floats) -> None:
-        """Take `law_nm` [7] as the previous torque: the arm was put where this is the right one."""
+    def restart(self, law_nm: Floats, compensation_nm: Floats) -> None:
+        """Take these torques [7] as the previous ones: the arm was put where they are the right ones."""
         self._law[:] = law_nm
+        self.apply(law_nm, compensation_nm)
 
     def apply(self, law_nm: Floats, compensation_nm: Floats) -> Floats:
         """Return the motors' torque [7] in Nm (a view): the previous one when anything is not finite."""
@@ -86,6 +87,7 @@ class ImpedanceLaw:
         self._posture = np.zeros(JOINTS)
         self._damping = np.zeros(JOINTS)
         self._torque = np.zeros(JOINTS)
+        self._identity = np.eye(JOINTS)
         self._projector = np.eye(JOINTS)
 
     def restart(self, position_m: Floats, quaternion: Floats) -> None:
@@ -139,7 +141,7 @@ class ImpedanceLaw:
         if self._ticks % PROJECTOR_TICKS == 0:
             gram = jacobian @ jacobian.T
             gram.flat[::7] += PROJECTOR_DAMPING
-            np.subtract(np.eye(JOINTS), jacobian.T @ np.linalg.solve(gram, jacobian), out=self._projector)
+            np.subtract(self._identity, jacobian.T @ np.linalg.solve(gram, jacobian), out=self._projector)
         self._ticks += 1
         stiffness = self.gains.nullspace_nm_rad
         pull = np.subtract(self._rest, q, out=self._posture)

@@ -164,7 +164,8 @@ class World:
     def _move_fingers(self) -> None:
         data, step = self._data, self._finger_step_m
         command = float(data.ctrl[0])
-        data.ctrl[:] = command + min(max(self._finger_goal_m - command, -step), step)
+        command += min(max(self._finger_goal_m - command, -step), step)
+        data.ctrl[:] = command
         if 2 * command > self.scene.object_width_m + RELEASE_M:
             data.eq_active[self._grasp] = 0
 
