@@ -88,14 +88,23 @@ class Learner:
         Either way everything is in a checkpoint; a finished run also has its `policy.safetensors`.
         """
         while not stop.is_set():
-            if self._is_finished():
-                self._finish()
+            if self.advance(IDLE_WAIT_S):
                 return True
-            self._take_in(self._link.receive(0.0 if self._trainer.can_update() else IDLE_WAIT_S))
-            if self._trainer.can_update():
-                self._train_one_step()
         self._save()
         self._event("stopped")
+        return False
+
+    def advance(self, timeout_s: float) -> bool:
+        """Take in what has come and do the updates of at most one env step; return True once the run is finished.
+
+        Waits up to `timeout_s` for transitions if there is nothing to train.
+        """
+        if self._is_finished():
+            self._finish()
+            return True
+        self._take_in(self._link.receive(0.0 if self._trainer.can_update() else timeout_s))
+        if self._trainer.can_update():
+            self._train_one_step()
         return False
 
     def _is_finished(self) -> bool:

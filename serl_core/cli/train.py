@@ -1,0 +1,142 @@
+"""`serl train --sync`: robot, actor and learner in one process and one thread, the same to the bit for a seed.
+
+Act, store, update, in turn. The parts are those of the three programs: the safety kernel, the actor's
+loop, the learner with its log and checkpoints. Only the sockets are missing.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from actors.actor import ActorLoop
+from actors.evaluate import evaluate
+from actors.main import Program, load_acting_policy, seeds
+from actors.record import record
+from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
+from learners.learner import Learner, LearnerConfig
+from learners.main import open_trainer
+from learners.metrics import MetricsWriter
+from learners.trainer import TrainerConfig
+from robot_servers.limits import SafetyLimits
+from robot_servers.local import LocalRobot
+from robot_servers.service import RobotService
+from robot_servers.sim.backend import MujocoBackend
+from serl_core.agents.policy import ActingPolicy
+from serl_core.agents.sac import SacConfig
+from serl_core.data.episode_log import EpisodeLog
+from serl_core.envs.arm_env import ArmEnv
+from serl_core.envs.resets import start_grid
+from serl_core.envs.task import Task, load_task
+from serl_core.errors import ConfigError
+from serl_core.networks.compilation import enable_compilation_cache
+from serl_core.transport.in_process import InProcessHub
+from serl_core.transport.interface import Hello
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArgs:
+    """Train in simulation, in one process."""
+
+    run: Path  # a new folder
+    sync: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False  # required: three processes are `serl demo`'s
+    task: str = "ram_insertion"
+    seed: int = 0
+    steps: int = 12_000  # environment steps
+    demonstrations: int = 20
+    trials: int = 50  # of the evaluation at the end; 0 for none
+    utd: int = SacConfig.utd_ratio
+    critics: int = SacConfig.critics
+    skill: ExpertSkill = field(default_factory=ExpertSkill)
+
+
+def run_train(args: TrainArgs) -> None:
+    """Record, train and evaluate; print the digest of the final policy.
+
+    Raises:
+        SerlError: an argument or the run folder is not as it must be.
+    """
+    if not args.sync:
+        raise ConfigError(
+            "give --sync for one process; for three, use `serl demo`, or start `serl robot-server`, `serl learner` "
+            "and `serl actor`"
+        )
+    console = Console()
+    digest = train(args)
+    console.print(f"policy {args.run / 'policy.safetensors'}, sha256 {digest[:16]}")
+    if args.trials:
+        task = load_task(args.task)
+        policy = load_acting_policy(args.run / "policy.safetensors", task)
+        env_seed, _, _ = seeds(0, Program.EVAL)
+        with _open_env(task, env_seed) as env:
+            result = evaluate(env, policy.mode, start_grid(task.config.reset, args.trials))
+        result.write(args.run / "eval.json")
+        console.print(f"success {result.successes}/{result.trials}, median cycle {result.median_cycle_s} s")
+
+
+def train(args: TrainArgs) -> str:
+    """Record demonstrations and train; return the sha256 of the final policy file."""
+    task = load_task(args.task)
+    enable_compilation_cache()
+    args.run.mkdir(parents=True, exist_ok=True)
+    if any(args.run.iterdir()):
+        raise ConfigError(f"run folder {args.run} is not empty; name another one, nothing was changed")
+    (args.run / "task.json").write_text(task.config.to_json())
+    _record(args, task)
+    env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
+    session = hashlib.md5(f"sync-{args.seed}".encode()).hexdigest()
+    with ExitStack() as stack:
+        log = stack.enter_context(closing(EpisodeLog(args.run / "experience", task.config.digest())))
+        sac = SacConfig(utd_ratio=args.utd, critics=args.critics)
+        config = TrainerConfig(sac=sac, seed=args.seed)
+        trainer = open_trainer(task.config, config, log, run=args.run, demos=args.run / "demos")
+        hub = InProcessHub()
+        link = stack.enter_context(closing(hub.open_learner(task.config.digest())))
+        metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
+        schedule = LearnerConfig(max_env_steps=args.steps)
+        learner = Learner(trainer, link, log, metrics, task.config, schedule, args.run)
+        learner.start(resume=False)
+        actor = stack.enter_context(closing(hub.actor()))
+        actor.connect(Hello(actor_id="sync", session=session, spec_digest=task.config.digest()), 0.0)
+        env = stack.enter_context(_open_env(task, env_seed))
+        policy = ActingPolicy(task.config.env_spec(), sac.policy, policy_seed)
+        teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)
+        loop = ActorLoop(env, policy.sample, teleop, session=session)
+        is_finished = False
+        while not is_finished:
+            weights = actor.newest_weights(loop.policy_version)
+            if weights is not None:
+                policy.load(weights.params)
+                loop.policy_version = weights.version
+            if loop.sequence < args.steps:
+                actor.offer([loop.step()])
+            is_finished = learner.advance(0.0)
+    return hashlib.sha256((args.run / "policy.safetensors").read_bytes()).hexdigest()
+
+
+def _record(args: TrainArgs, task: Task) -> None:
+    env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
+    with _open_env(task, env_seed) as env:
+        teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
+        idle = np.zeros(task.config.action.spec.size, np.float32)
+        loop = ActorLoop(env, lambda _: idle, teleop, session=hashlib.md5(b"demos").hexdigest())
+        record(loop, args.demonstrations, args.run / "demos", task_digest=task.config.digest())
+
+
+@contextmanager
+def _open_env(task: Task, seed: int) -> Iterator[ArmEnv]:
+    if task.config.scene is None:
+        raise ConfigError(f"task {task.config.name!r}: has no simulated scene to train in")
+    service = RobotService(MujocoBackend(task.config.scene, seed=seed, is_lockstep=True), SafetyLimits())
+    service.start()
+    try:
+        with ArmEnv(task, LocalRobot(service), seed=seed) as env:
+            yield env
+    finally:
+        service.close()
