@@ -4,17 +4,20 @@ It records demonstrations, trains with scripted interventions, scores the final 
 writes a report. Exit status 0 only if the policy reached 95 %.
 """
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 
 from serl_core.cli.processes import ProcessGroup
 from serl_core.cli.progress import TrainingProgress
-from serl_core.cli.report import demonstration_cycle_s, write_report
+from serl_core.cli.report import Summary, demonstration_cycle_s, write_report
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, SerlError
 
@@ -35,7 +38,7 @@ class DemoArgs:
 
     seed: int = 0
     steps: int = 12_000  # environment steps of training; ten a second of robot time
-    obs: Observations = Observations.STATE
+    obs: Annotated[Observations, tyro.conf.EnumChoicesFromValues] = Observations.STATE
     run: Path | None = None  # folder of the run; a new one under runs/ if not given
     task: str = "ram_insertion"
     demonstrations: int = 20
@@ -71,26 +74,27 @@ def run_demo(args: DemoArgs) -> int:
         )
         group.wait("evaluation", STALL_TIMEOUT_S)
     result = json.loads((run / "eval.json").read_text())
-    summary = {
-        "task": config.name,
-        "seed": args.seed,
-        "successes": result["successes"],
-        "trials": result["trials"],
-        "success_rate": result["success_rate"],
-        "success_low_95": result["wilson_low"],
-        "success_high_95": result["wilson_high"],
-        "cycle_s_median": result["median_cycle_s"],
-        "cycle_s_p90": result["p90_cycle_s"],
-        "demonstration_cycle_s": demo_cycle_s,
-        "environment_steps": args.steps,
-        "robot_minutes": args.steps / config.control_hz / 60,
-        "training_wall_minutes": training_s / 60,
-        "wall_minutes": (time.monotonic() - started_s) / 60,
-    }
-    (run / "summary.json").write_text(json.dumps(summary, indent=2))
-    report = write_report(run)
-    _print_summary(console, summary, report)
-    return 0 if result["success_rate"] >= REQUIRED_SUCCESS else 1
+    summary = Summary(
+        task=config.name,
+        seed=args.seed,
+        successes=result["successes"],
+        trials=result["trials"],
+        success_rate=result["success_rate"],
+        success_low_95=result["wilson_low"],
+        success_high_95=result["wilson_high"],
+        cycle_s_median=result["median_cycle_s"],
+        cycle_s_p90=result["p90_cycle_s"],
+        demonstration_cycle_s=demo_cycle_s,
+        environment_steps=args.steps,
+        robot_minutes=args.steps / config.control_hz / 60,
+        training_wall_minutes=training_s / 60,
+        wall_minutes=(time.monotonic() - started_s) / 60,
+    )
+    (run / "summary.json").write_text(json.dumps(dataclasses.asdict(summary), indent=2))
+    console.print(f"report: {write_report(run)}", soft_wrap=True)
+    for line in summary.lines():
+        console.print(line, highlight=False)
+    return 0 if summary.success_rate >= REQUIRED_SUCCESS else 1
 
 
 def _new_run(args: DemoArgs) -> Path:
@@ -141,22 +145,3 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, robot: str, common: l
         progress.update()
     group.wait("learner", START_TIMEOUT_S)
     group.wait("actor", START_TIMEOUT_S)
-
-
-def _print_summary(console: Console, summary: dict[str, object], report: Path) -> None:
-    console.print(f"report: {report}")
-    console.print(
-        "success {successes}/{trials} = {success_rate:.0%} (95 % interval {success_low_95:.0%} to "
-        "{success_high_95:.0%})".format(**summary),
-        highlight=False,
-    )
-    cycle = summary["cycle_s_median"]
-    if isinstance(cycle, float):
-        ratio = cycle / float(str(summary["demonstration_cycle_s"]))
-        console.print(
-            f"cycle time {cycle:.1f} s, demonstrations {summary['demonstration_cycle_s']:.1f} s: {ratio:.2f} x",
-            highlight=False,
-        )
-    console.print(
-        "robot minutes {robot_minutes:.1f}, wall minutes {wall_minutes:.1f}".format(**summary), highlight=False
-    )

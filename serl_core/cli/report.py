@@ -32,6 +32,41 @@ class ReportArgs:
     run: Annotated[Path, tyro.conf.Positional]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run came to: `summary.json`. Cycle times are robot time, of successful trials."""
+
+    task: str
+    seed: int
+    successes: int
+    trials: int
+    success_rate: float
+    success_low_95: float
+    success_high_95: float
+    cycle_s_median: float | None  # None without a success
+    cycle_s_p90: float | None
+    demonstration_cycle_s: float
+    environment_steps: int
+    robot_minutes: float
+    training_wall_minutes: float
+    wall_minutes: float
+
+    def lines(self) -> list[str]:
+        """Return the result in three lines."""
+        cycle = "cycle time: none succeeded"
+        if self.cycle_s_median is not None:
+            cycle = (
+                f"cycle time {self.cycle_s_median:.1f} s, demonstrations {self.demonstration_cycle_s:.1f} s: "
+                f"{self.cycle_s_median / self.demonstration_cycle_s:.2f} x"
+            )
+        return [
+            f"success {self.successes}/{self.trials} = {self.success_rate:.0%} "
+            f"(95 % interval {self.success_low_95:.1%} to {self.success_high_95:.1%})",
+            cycle,
+            f"robot minutes {self.robot_minutes:.1f}, wall minutes {self.wall_minutes:.1f}",
+        ]
+
+
 def run_report(args: ReportArgs) -> None:
     """Write `report.html` into the run's folder and say where it is."""
     print(write_report(args.run))
