@@ -141,7 +141,9 @@ class InProcessActorLink:
             return None
         if learner.spec_digest != self._hello.spec_digest:
             raise TransportError(mismatch(self._hello.spec_digest, learner.spec_digest))
-        learner.actors.add(self)
+        if self not in learner.actors:
+            learner.actors.add(self)
+            self._polled = dict.fromkeys(self._polled)  # a new learner says everything anew
         return learner
 
 

@@ -1,0 +1,309 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.spool import MAX_IN_FLIGHT_BYTES, MAX_OFFERED_PER_PUMP, Spool, SpooledSender
+from serl_core.clock import ManualClock
+from serl_core.errors import DataError, TransportError
+from serl_core.testing.episodes import assert_same_transitions, make_episode
+from serl_core.transport.codec import decode_transition, encode_transition
+from serl_core.transport.in_process import InProcessHub
+from serl_core.transport.interface import Hello
+from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
+
+
+@pytest.fixture
+def spool(tmp_path):
+    with Spool(tmp_path / "spool.sqlite") as spool:
+        yield spool
+
+
+def hello(session="session"):
+    return Hello(actor_id="actor", session=session, spec_digest="cafe")
+
+
+def is_balanced(spool):
+    counts = spool.counters()
+    return counts["made"] == counts["acknowledged"] + counts["spooled"] + counts["dropped"]
+
+
+def test_what_is_not_acknowledged_stays_in_order(spool):
+    steps = make_episode(steps=6)
+    for step in steps:
+        spool.append(step)
+    spool.acknowledge("session", 2)
+    assert_same_transitions([decode_transition(row.record) for row in spool.pending(10)], steps[3:])
+    assert spool.counters() == {"made": 6, "acknowledged": 3, "spooled": 3, "dropped": 0}
+
+
+def test_an_acknowledgement_touches_its_own_session_only(spool):
+    for session in ("one", "two"):
+        for step in make_episode(session=session):
+            spool.append(step)
+    spool.acknowledge("one", 99)
+    assert {row.session for row in spool.pending(99)} == {"two"}
+
+
+def test_earlier_sessions_come_first_after_a_restart(tmp_path):
+    path = tmp_path / "spool.sqlite"
+    earlier, later = make_episode(session="zz-earlier"), make_episode(session="aa-later")
+    with Spool(path) as spool:
+        for step in earlier:
+            spool.append(step)
+    with Spool(path) as spool:
+        assert spool.counters()["made"] == 5
+        for step in later:
+            spool.append(step)
+        assert_same_transitions([decode_transition(row.record) for row in spool.pending(99)], earlier + later)
+        assert is_balanced(spool)
+
+
+def test_a_full_spool_says_so_and_drops_nothing_in_silence(tmp_path, caplog):
+    steps = make_episode(steps=11)
+    with Spool(tmp_path / "spool.sqlite", max_transitions=10) as spool:
+        for step in steps[:10]:
+            assert not spool.is_full
+            spool.append(step)
+        assert spool.is_full
+        assert [level for level in ("50 %", "80 %") if caplog.text.count(level) == 1] == ["50 %", "80 %"]
+        with pytest.raises(TransportError, match=r"full .10 transitions"):
+            spool.append(steps[10])
+        assert spool.counters() == {"made": 11, "acknowledged": 0, "spooled": 10, "dropped": 1}
+        spool.acknowledge("session", 0)
+        assert not spool.is_full
+
+
+def test_a_spool_is_bounded_in_bytes_too(tmp_path):
+    steps = make_episode(steps=2)
+    with Spool(tmp_path / "spool.sqlite", max_bytes=len(encode_transition(steps[0])) + 1) as spool:
+        spool.append(steps[0])
+        assert not spool.is_full
+        spool.append(steps[1])
+        assert spool.is_full
+
+
+def test_a_number_that_is_not_finite_is_refused_and_counted(spool):
+    with pytest.raises(TransportError, match="not finite"):
+        spool.append(make_episode()[0]._replace(action=np.full(2, np.nan, np.float32)))
+    assert is_balanced(spool)
+    assert spool.counters()["dropped"] == 1
+
+
+def test_a_file_that_is_no_spool_is_named(tmp_path):
+    path = tmp_path / "spool.sqlite"
+    path.write_bytes(b"not a database, but long enough to look at" * 50)
+    with pytest.raises(DataError, match=r"spool\.sqlite cannot be used"):
+        Spool(path).open()
+
+
+def test_two_actors_cannot_share_a_spool(spool, tmp_path):
+    with pytest.raises(DataError, match="stop the other actor"):
+        Spool(tmp_path / "spool.sqlite").open()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from actors.spool import Spool
+from serl_core.testing.episodes import make_episode
+
+spool = Spool(Path(sys.argv[1])).open()
+for step in make_episode(steps=10_000):
+    spool.append(step)
+    print(step.provenance.sequence, flush=True)
+"""
+
+
+def test_a_killed_actor_has_lost_nothing_that_it_kept(tmp_path):
+    path = tmp_path / "spool.sqlite"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    for _ in range(100):
+        writer.stdout.readline()
+    writer.kill()
+    kept = 100 + len(writer.stdout.read().splitlines())
+    writer.stdout.close()
+    writer.wait()
+    with Spool(path) as spool:
+        sequences = [row.sequence for row in spool.pending(20_000)]
+        assert sequences == list(range(len(sequences)))
+        assert len(sequences) - kept in (0, 1)
+
+
+class Recorder:
+    """An ActorLink that notes what it is offered."""
+
+    def __init__(self):
+        self.offers = []
+
+    def offer(self, transitions):
+        self.offers.append([t.provenance.sequence for t in transitions])
+
+    def poll(self, timeout_s=0.0):
+        return None
+
+
+def test_a_tick_offers_a_bounded_part_of_a_backlog_and_each_step_once(spool):
+    for step in make_episode(steps=2 * MAX_OFFERED_PER_PUMP + 1):
+        spool.append(step)
+    link = Recorder()
+    sender = SpooledSender(spool, link)
+    for _ in range(5):
+        sender.pump()
+    assert [len(offer) for offer in link.offers] == [MAX_OFFERED_PER_PUMP, MAX_OFFERED_PER_PUMP, 1]
+    assert sum(link.offers, start=[]) == list(range(2 * MAX_OFFERED_PER_PUMP + 1))  # noqa: RUF017
+
+
+def test_what_is_under_way_is_bounded(spool):
+    step = make_episode(steps=1)[0]
+    picture = {"wrist": np.zeros((256, 256, 3), np.uint8)}
+    for sequence in range(12):
+        spool.append(
+            step._replace(
+                observation=step.observation._replace(images=picture),
+                provenance=step.provenance._replace(sequence=sequence),
+            )
+        )
+    link = Recorder()
+    sender = SpooledSender(spool, link)
+    for _ in range(5):
+        sender.pump()
+    assert sum(map(len, link.offers)) == MAX_IN_FLIGHT_BYTES // picture["wrist"].nbytes + 1
+
+
+def test_a_lost_offer_is_repeated_after_a_while(spool):
+    hub, clock = InProcessHub(), ManualClock()
+    learner = hub.open_learner("cafe")
+    sender = SpooledSender(spool, hub.actor(), resend_s=1.0, clock=clock)
+    sender.connect(hello(), 1.0)
+    put, learner.inbox.put = learner.inbox.put, lambda *_: False
+    steps = make_episode()
+    for step in steps:
+        sender.send(step)
+    sender.pump()
+    learner.inbox.put = put
+    sender.pump()
+    assert not learner.receive(0.0)
+    clock.advance(1.5)
+    learner.report(1, 1)
+    sender.pump()
+    assert_same_transitions(learner.receive(0.0), steps)
+
+
+def test_over_a_socket_a_backlog_arrives_whole_while_both_sides_restart(tmp_path):
+    steps = make_episode(session="earlier", steps=300)
+    path = tmp_path / "spool.sqlite"
+    disk = []
+
+    def take_in(learner):
+        for step in learner.receive(0.01):
+            disk.append(step)
+            learner.acknowledge("earlier", step.provenance.sequence)
+
+    with ZmqLearnerLink("cafe") as learner:
+        address = learner.address
+        with Spool(path) as spool:
+            sender = SpooledSender(spool, link := ZmqActorLink(address))
+            sender.connect(hello("earlier"), 10.0)
+            for step in steps:
+                sender.send(step)
+                sender.pump()
+                if step.provenance.sequence < 100:
+                    take_in(learner)
+            link.close()
+    with Spool(path) as spool, ZmqLearnerLink("cafe", port=int(address.rsplit(":", 1)[1])) as learner:
+        learner.restore({"earlier": disk[-1].provenance.sequence})
+        sender = SpooledSender(spool, link := ZmqActorLink(address))
+        sender.connect(hello("later"), 10.0)
+        while not sender.drain(0.05):
+            take_in(learner)
+        link.close()
+    assert_same_transitions(disk, steps)
+
+
+class World:
+    """An actor with its spool and a learner with its disk, either of which may restart; offers may get lost."""
+
+    def __init__(self, path, random):
+        self.random = random
+        self.hub = InProcessHub()
+        self.clock = ManualClock()
+        self.spool = Spool(path)
+        self.sessions = 0
+        self.made, self.disk, self.memory = [], [], []
+        self.learner = None
+        self.loss = 0.3
+        self.restart_learner()
+        self.restart_actor()
+
+    def restart_learner(self):
+        if self.learner is not None:
+            self.learner.close()
+        self.learner = self.hub.open_learner("cafe")
+        self.memory.clear()
+        acked = {t.provenance.session: t.provenance.sequence for t in self.disk}
+        self.learner.restore(acked)
+        put = self.learner.inbox.put
+        self.learner.inbox.put = lambda t, size: self.random.random() >= self.loss and put(t, size)
+
+    def restart_actor(self):
+        self.spool.close()
+        self.spool.open()
+        self.sender = SpooledSender(self.spool, self.hub.actor(), clock=self.clock)
+        self.sessions += 1
+        self.sequence = 0
+        self.sender.connect(hello(f"s{self.sessions}"), 1.0)
+
+    def make(self):
+        (step,) = make_episode(session=f"s{self.sessions}", first_sequence=self.sequence, steps=1)
+        self.sequence += 1
+        self.made.append(step)
+        self.sender.send(step)
+
+    def pump(self):
+        self.clock.advance(0.4)
+        self.sender.pump()
+
+    def receive(self):
+        self.memory += self.learner.receive(0.0)
+
+    def log(self):
+        for step in self.memory:
+            self.disk.append(step)
+            if self.random.random() >= self.loss:
+                self.learner.acknowledge(step.provenance.session, step.provenance.sequence)
+        self.memory.clear()
+
+    def settle(self):
+        self.loss = 0.0
+        self.restart_learner()
+        for tick in range(50):
+            self.learner.report(tick, tick)
+            self.pump()
+            self.receive()
+            self.log()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["make", "make", "make", "pump", "pump", "receive", "log", "restart_learner", "restart_actor"]),
+        max_size=60,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_is_lost_or_restarts_each_transition_is_logged_once_in_order(tmp_path_factory, events, random):
+    """Faults 14 and 16 of earlier systems: a restarted actor's data dropped, duplicates inserted."""
+    world = World(tmp_path_factory.mktemp("spool") / "spool.sqlite", random)
+    for event in events:
+        getattr(world, event)()
+        assert is_balanced(world.spool)
+    world.settle()
+    for session in range(1, world.sessions + 1):
+        of_session = [[t for t in steps if t.provenance.session == f"s{session}"] for steps in (world.disk, world.made)]
+        assert_same_transitions(*of_session)
+    assert world.spool.counters()["spooled"] == 0
+    world.spool.close()

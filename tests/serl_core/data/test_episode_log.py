@@ -1,0 +1,227 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serl_core.clock import ManualClock
+from serl_core.data.episode_log import EpisodeLog, load_episodes
+from serl_core.data.replay_buffer import ReplayBuffer
+from serl_core.errors import DataError
+from serl_core.testing.episodes import STATE_SPEC, assert_same_transitions, make_episode
+from serl_core.types import EndReason
+
+
+@pytest.fixture
+def reopen(tmp_path):
+    """Open the log; each call closes the one before, as a new process would find it."""
+    logs = []
+
+    def open_again(digest="cafe", **options):
+        for log in logs:
+            log.close()
+        logs.append(EpisodeLog(tmp_path / "log", digest, **options))
+        return logs[-1]
+
+    yield open_again
+    for log in logs:
+        log.close()
+
+
+def interleaved():
+    """Return three episodes of two sessions as they arrive in turns; the last one is still running."""
+    a = make_episode(session="a", steps=4) + make_episode(session="a", episode=1, first_sequence=4, steps=3)
+    b = make_episode(session="b", steps=7, end=EndReason.RUNNING)
+    return [step for pair in zip(a, b, strict=True) for step in pair]
+
+
+def test_everything_comes_back_in_the_order_of_arrival(reopen):
+    history = interleaved()
+    log = reopen()
+    for step in history:
+        log.append([step])
+    assert_same_transitions(list(log.transitions()), history)
+    assert_same_transitions(list(reopen().transitions()), history)
+
+
+def test_a_reopened_log_knows_what_to_acknowledge_and_goes_on(reopen):
+    history = interleaved()
+    reopen().append(history[:9])
+    log = reopen()
+    assert (log.position, log.last_sequences()) == (9, {"a": 4, "b": 3})
+    log.append(history[9:])
+    log = reopen()
+    assert (log.position, log.last_sequences()) == (14, {"a": 6, "b": 6})
+    assert_same_transitions(list(log.transitions()), history)
+
+
+def test_a_buffer_rebuilt_from_the_log_equals_the_live_one(reopen):
+    live, rebuilt = ReplayBuffer(STATE_SPEC, 9), ReplayBuffer(STATE_SPEC, 9)
+    log = reopen()
+    for step in interleaved():
+        log.append([step])
+        live.insert(step)
+    for step in reopen().transitions():
+        rebuilt.insert(step)
+    one, two = (buffer.sample(np.random.default_rng(0), (32,)) for buffer in (live, rebuilt))
+    np.testing.assert_array_equal(one.observation.proprio, two.observation.proprio)
+
+
+def test_a_finished_episode_becomes_a_file_and_leaves_the_journal(reopen, tmp_path):
+    reopen().append(make_episode(session="a"))
+    assert [file.name for file in (tmp_path / "log" / "episodes").iterdir()] == ["a-000000.safetensors"]
+    assert not list((tmp_path / "log" / "journals").iterdir())
+    (episode,) = load_episodes(tmp_path / "log" / "episodes")
+    assert_same_transitions(episode, make_episode(session="a"))
+
+
+def test_what_is_there_already_is_skipped(reopen):
+    log = reopen()
+    log.append(make_episode()[:3])
+    log.append(make_episode())
+    log.append(make_episode())
+    assert log.position == 5
+    assert_same_transitions(list(log.transitions()), make_episode())
+
+
+def test_an_episode_whose_end_was_never_seen_is_kept_too(reopen, tmp_path):
+    log = reopen()
+    log.append(make_episode(steps=3, end=EndReason.RUNNING))
+    log.append(make_episode(episode=1, first_sequence=3))
+    assert len(list((tmp_path / "log" / "episodes").iterdir())) == 2
+    assert reopen().position == 8
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_a_torn_last_entry_is_dropped(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("log")
+    steps = make_episode(steps=4, end=EndReason.RUNNING)
+    log = EpisodeLog(folder, "cafe")
+    log.append(steps[:3])
+    journal = folder / "journals" / "session.journal"
+    safe = journal.stat().st_size
+    log.append(steps[3:])
+    log.close()
+    cut = data.draw(st.integers(safe, journal.stat().st_size - 1))
+    is_zeroed = data.draw(st.booleans())  # as some file systems do after a power cut
+    journal.write_bytes(journal.read_bytes()[:cut].ljust(journal.stat().st_size if is_zeroed else cut, b"\0"))
+    log = EpisodeLog(folder, "cafe")
+    assert log.last_sequences() == {"session": 2}
+    log.append(steps[3:])
+    log.close()
+    log = EpisodeLog(folder, "cafe")
+    assert_same_transitions(list(log.transitions()), steps)
+    log.close()
+
+
+def test_damage_inside_a_journal_is_an_error_and_not_a_torn_end(reopen, tmp_path):
+    reopen().append(make_episode(end=EndReason.RUNNING))
+    journal = tmp_path / "log" / "journals" / "session.journal"
+    whole = journal.read_bytes()
+    for place in (1, 5, 10, 60):  # length, checksum, arrival, record of the first entry
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        journal.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"session\.journal is corrupt at byte 0: .*; move it away"):
+            reopen()
+    journal.write_bytes(whole)
+    assert reopen().position == 5
+
+
+def test_a_kill_between_the_file_and_the_journal_doubles_nothing(reopen, tmp_path):
+    """The episode's file is there, its journal too: the file wins."""
+    log = reopen()
+    log.append(make_episode()[:4])
+    journal = tmp_path / "log" / "journals" / "session.journal"
+    before = journal.read_bytes()
+    log.append(make_episode()[4:])
+    journal.write_bytes(before)
+    log = reopen()
+    assert log.position == 5
+    assert_same_transitions(list(log.transitions()), make_episode())
+    assert not journal.exists()
+
+
+def test_a_corrupt_episode_is_named_with_its_remedy(reopen, tmp_path):
+    reopen().append(make_episode())
+    path = tmp_path / "log" / "episodes" / "session-000000.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"session-000000\.safetensors is corrupt: .*; move it out of its folder"):
+        list(reopen().transitions())
+
+
+def test_a_second_learner_is_refused(reopen, tmp_path):
+    reopen()
+    with pytest.raises(DataError, match="another learner writes to"):
+        EpisodeLog(tmp_path / "log", "cafe")
+
+
+def test_a_log_of_another_task_is_refused_with_both_digests(reopen):
+    reopen().append(make_episode())
+    with pytest.raises(DataError, match="digest cafe, this one has beef"):
+        reopen("beef")
+
+
+def test_a_full_disk_leaves_only_whole_steps(reopen, tmp_path, monkeypatch):
+    log = reopen()
+    steps = make_episode()
+    log.append(steps[:2])
+    write = os.write
+    monkeypatch.setattr("os.write", lambda file, data: write(file, data[: len(data) // 2]))
+    with pytest.raises(DataError, match="No space left on device; make room"):
+        log.append(steps[2:])
+    monkeypatch.undo()
+    assert log.last_sequences() == {"session": 1}
+    log.append(steps[2:])
+    assert_same_transitions(list(reopen().transitions()), steps)
+
+
+def test_a_journal_is_synced_once_a_second(reopen, monkeypatch):
+    clock, synced = ManualClock(), []
+    log = reopen(clock=clock)
+    steps = make_episode()
+    log.append(steps[:1])
+    monkeypatch.setattr("os.fsync", synced.append)
+    for step in steps[1:4]:
+        log.append([step])
+        clock.advance(0.5)
+    assert len(synced) == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from serl_core.data.episode_log import EpisodeLog
+from serl_core.testing.episodes import make_episode
+
+log = EpisodeLog(Path(sys.argv[1]), "cafe")
+for episode in range(10_000):
+    for step in make_episode(episode=episode, first_sequence=5 * episode):
+        log.append([step])
+        print(step.provenance.sequence, flush=True)  # the acknowledgement
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 23, 75])
+def test_a_killed_learner_has_lost_nothing_that_it_acknowledged(tmp_path, lines):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    acknowledged = [int(writer.stdout.readline()) for _ in range(lines)]
+    writer.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in writer.stdout.read().splitlines()]
+    writer.stdout.close()
+    writer.wait()
+    log = EpisodeLog(tmp_path, "cafe")
+    found = list(log.transitions())
+    log.close()
+    assert [t.provenance.sequence for t in found] == list(range(len(found)))
+    assert acknowledged == list(range(len(acknowledged)))
+    assert len(found) - len(acknowledged) in (0, 1)
+    expected = [t for e in range(len(found) // 5 + 1) for t in make_episode(episode=e, first_sequence=5 * e)]
+    assert_same_transitions(found, expected[: len(found)])
