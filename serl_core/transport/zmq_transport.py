@@ -261,9 +261,10 @@ class ZmqLearnerLink:
         self._thread: _LearnerThread | None = None
 
     def open(self) -> "ZmqLearnerLink":
-        """Listen. Raises TransportError when the port is taken."""
-        self._thread = _LearnerThread(self._wanted, self._spec_digest, self._inbox)
-        self._thread.start()
+        """Listen; no effect while it listens already. Raises TransportError when the port is taken."""
+        if self._thread is None:
+            self._thread = _LearnerThread(self._wanted, self._spec_digest, self._inbox)
+            self._thread.start()
         return self
 
     @property

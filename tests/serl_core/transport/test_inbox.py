@@ -1,0 +1,60 @@
+import threading
+
+from serl_core.testing.episodes import assert_same_transitions, make_episode
+from serl_core.transport.inbox import Inbox
+
+STEPS = make_episode(steps=10)
+
+
+def put(inbox, steps, size=1):
+    for step in steps:
+        inbox.begin(step.provenance.session, 0)
+        inbox.put(step, size)
+
+
+def test_only_the_next_of_a_session_is_kept():
+    inbox = Inbox()
+    put(inbox, [STEPS[0], STEPS[2], STEPS[1], STEPS[1], STEPS[2]])
+    assert_same_transitions(inbox.take(0.0), STEPS[:3])
+    assert inbox.counters() == {"received": 3, "duplicate": 1, "rejected": 0}
+
+
+def test_a_full_inbox_takes_nothing_more_until_it_is_emptied():
+    inbox = Inbox(max_bytes=40)
+    put(inbox, STEPS, size=10)
+    assert inbox.status("session").received_sequence == 3
+    assert_same_transitions(inbox.take(0.0), STEPS[:4])
+    put(inbox, STEPS[4:6], size=10)
+    assert_same_transitions(inbox.take(0.0), STEPS[4:6])
+
+
+def test_restoring_drops_what_the_disk_holds_already():
+    """An actor may have sent before the learner had read its log."""
+    inbox = Inbox()
+    put(inbox, STEPS[:6])
+    inbox.restore({"session": 3})
+    assert_same_transitions(inbox.take(0.0), STEPS[4:6])
+    assert inbox.status("session").acked_sequence == 3
+
+
+def test_a_base_beyond_what_is_known_is_believed():
+    inbox = Inbox()
+    assert inbox.begin("session", 7) == 7
+    assert inbox.begin("session", 3) == 7
+
+
+def test_an_acknowledgement_never_goes_back():
+    inbox = Inbox()
+    inbox.acknowledge("session", 5)
+    inbox.acknowledge("session", 2)
+    assert inbox.status("session").acked_sequence == 5
+
+
+def test_take_wakes_as_soon_as_something_comes():
+    inbox = Inbox()
+    taken = []
+    taker = threading.Thread(target=lambda: taken.extend(inbox.take(100.0)))
+    taker.start()
+    put(inbox, STEPS[:1])
+    taker.join(20.0)
+    assert_same_transitions(taken, STEPS[:1])
