@@ -6,6 +6,7 @@ time. Bodies are decoded strictly by msgspec; a refusal is the problem reply of 
 
 import asyncio
 import json
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -25,6 +26,7 @@ from serl_core.robots import messages
 from serl_core.robots.messages import API_VERSION, Job, Lease, Message, Problem, RobotState, StreamCommand
 
 BODY_TIMEOUT_S = 2.0
+FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")  # in msgspec's messages
 LAST_MILLISECOND_S = 1e-3
 M = TypeVar("M", bound=Message)
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -146,9 +148,8 @@ def _decode(body: bytes | str, kind: type[M]) -> M:
         message = messages.decode(body, kind)
         json.loads(body, object_pairs_hook=_refuse_duplicates)
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".") or reason.partition("`")[2].partition("`")[0]
-        raise Refusal(422, "value", str(error), field=field or None) from None
+        found = FIELD.search(str(error))
+        raise Refusal(422, "value", str(error), field=found and (found[1] or found[2])) from None
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "malformed", str(error) or "nested too deeply") from None
     return message

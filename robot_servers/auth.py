@@ -29,13 +29,13 @@ def load_or_create_token(path: Path) -> str:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    except OSError as error:
+        if not path.is_file():
+            raise ConfigError(f"token file {path} cannot be made: {error.strerror}; give --token-file") from None
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise ConfigError(f"token file {path} has mode {mode:04o}, others can read it; run chmod 600") from None
         return read_token(path)
-    except OSError as error:
-        raise ConfigError(f"token file {path} cannot be made: {error.strerror}; give --token-file") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(TOKEN_BITS // 8) + "\n")
     return read_token(path)

@@ -116,10 +116,10 @@ class SafetyKernel:
         """Hold where the arm is, from the next tick on."""
         self._must_hold = True
 
-    def rebase(self) -> None:
-        """Forget the measured pose: the arm was put elsewhere, the next tick holds it there."""
+    def rebase(self, pose: Vector7) -> None:
+        """Take note that the arm was put elsewhere, and hold it there."""
+        self._measured = pose
         self._must_hold = True
-        self._measured = None
 
     def end_joint_reset(self) -> None:
         """Take control back: the arm is at its rest posture, and holds where it is."""
@@ -152,6 +152,7 @@ class SafetyKernel:
         target = check_pose(pose, self.limits)
         check_step(target, measured, self.limits)
         self.leases.count_command(sequence, self._now_s, live_s)
+        self._settle_hold()
         self._target = target
         self._command_s = self._now_s
         if self._mode is not Mode.TRACKING:
@@ -165,8 +166,9 @@ class SafetyKernel:
         check_range("speed_m_s", command.speed_m_s, 0.001, self.limits.speed_m_s)
         check_range("speed_rad_s", command.speed_rad_s, 0.001, self.limits.speed_rad_s)
         goal = check_pose(command.pose, self.limits)
-        start = self._measured_pose() if self._must_hold else self._set_point.pose
-        move = MinimumJerk(start, goal, command.speed_m_s, command.speed_rad_s, self.limits)
+        self._measured_pose()
+        self._settle_hold()
+        move = MinimumJerk(self._set_point.pose, goal, command.speed_m_s, command.speed_rad_s, self.limits)
         for step in range(1, 16):
             check_tilt(move.along(step / 16), self.limits)
         self._move = move
@@ -182,6 +184,7 @@ class SafetyKernel:
 
     def begin_joint_reset(self) -> Job:
         """Follow the measured pose: the backend moves the joints, the set-point is unheeded until it ends."""
+        self._settle_hold()
         self._move = None
         self._move_s = self._now_s
         return self._begin_job("joint_reset")
@@ -251,6 +254,11 @@ class SafetyKernel:
             self._on_event("mode", "hold")
             self._mode = Mode.HOLD
         self._set_point.place(self._measured)
+
+    def _settle_hold(self) -> None:
+        """Carry out a hold that waits for its tick now: that tick must not undo a newer command."""
+        if self._must_hold:
+            self._hold()
 
     def _tick_move(self, dt_s: float) -> None:
         elapsed_s = self._now_s - self._move_s

@@ -108,7 +108,9 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def create_server(service: RobotService, token: str, listener: socket.socket) -> uvicorn.Server:
+def create_server(
+    service: RobotService, token: str, listener: socket.socket, ready_file: Path | None = None
+) -> uvicorn.Server:
     """Return the web server of a started service; `run([listener])` serves, `should_exit` ends it."""
     config = uvicorn.Config(
         create_app(service, token, (*LOCAL_HOSTS, _address(listener)[0])),
@@ -122,7 +124,7 @@ def create_server(service: RobotService, token: str, listener: socket.socket) ->
         ws_max_size=MAX_BODY_BYTES,
         timeout_graceful_shutdown=1,
     )
-    return _Server(config, service)
+    return _Server(config, service, url_of(listener), ready_file)
 
 
 def url_of(listener: socket.socket) -> str:
@@ -140,11 +142,7 @@ def serve(service: RobotService, token: str, listener: socket.socket, *, ready_f
         logger.info("robot server at %s: %s", url, service.health())
         if not _is_loopback(listener.getsockname()[0]):
             logger.warning("the robot server at %s can be reached by others, unencrypted", url)
-        if ready_file is not None:
-            partial = ready_file.with_name(ready_file.name + ".partial")
-            partial.write_text(url + "\n")
-            partial.rename(ready_file)
-        create_server(service, token, listener).run([listener])
+        create_server(service, token, listener, ready_file).run([listener])
     finally:
         service.close()
         logger.info("robot server ended; the arm holds")
@@ -153,9 +151,19 @@ def serve(service: RobotService, token: str, listener: socket.socket, *, ready_f
 class _Server(uvicorn.Server):
     """uvicorn, except that a signal to end is obeyed and not raised again: the exit status is 0."""
 
-    def __init__(self, config: uvicorn.Config, service: RobotService) -> None:
+    def __init__(self, config: uvicorn.Config, service: RobotService, url: str, ready_file: Path | None) -> None:
         super().__init__(config)
         self._service = service
+        self._url = url
+        self._ready_file = ready_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and only then say so."""
+        await super().startup(sockets)
+        if self._ready_file is not None:
+            partial = self._ready_file.with_name(self._ready_file.name + ".partial")
+            partial.write_text(self._url + "\n")
+            partial.rename(self._ready_file)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -288,8 +288,9 @@ class RobotService:
                 simulator.reset(command.seed, pose)
             except RobotError as error:
                 raise Refusal(422, "unreachable", str(error), field="pose", given=command.pose) from None
+            measured = simulator.state().tcp_pose
             with self._lock:
-                self._kernel.rebase()
+                self._kernel.rebase(measured)
         return self._settled_state()
 
     # ---- inside

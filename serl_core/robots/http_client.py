@@ -75,9 +75,9 @@ class HttpRobot:
         if health.api_version.split(".")[0] != API_VERSION.split(".")[0]:
             raise RobotError(f"robot server at {self._url} speaks API {health.api_version}, this client {API_VERSION}")
         self._is_lockstep = health.clock == "lockstep"
-        self._lease = self._acquire()
         self._sequence = 0
         try:
+            self._lease = self._acquire()
             self._open_stream()
         except RobotError:
             self.close()

@@ -1,0 +1,334 @@
+"""The service on the point mass: what reaches the backend, and what a client reads."""
+
+import contextlib
+import json
+import threading
+
+import msgspec
+import pytest
+
+from robot_servers.limits import Refusal, SafetyLimits
+from robot_servers.service import RobotService
+from robot_servers.testing import HOME, PointMassBackend
+from serl_core.clock import ManualClock
+from serl_core.errors import RobotError
+from serl_core.robots.messages import (
+    EpochCommand,
+    GripperCommand,
+    ImpedanceCommand,
+    ImpedanceParams,
+    JointResetCommand,
+    LeaseRequest,
+    LoadCommand,
+    Mode,
+    MoveCommand,
+    PoseCommand,
+    RecoverCommand,
+    SimAdvanceCommand,
+    SimResetCommand,
+    StreamCommand,
+    Vector7,
+)
+
+
+class Rig:
+    """A service in lockstep with its lease taken, on a liveness clock of its own."""
+
+    def __init__(self, **options) -> None:
+        self.backend = PointMassBackend()
+        self.clock = ManualClock()
+        self.service = RobotService(self.backend, liveness=self.clock, **options)
+        self.service.start()
+        self.epoch = self.acquire()
+        self.sequence = 0
+
+    def acquire(self) -> int:
+        return self.service.lease(LeaseRequest(action="acquire", owner="test")).epoch
+
+    def step(self, dx: float = 0.0, reply_after_s: float = 0.1, gripper: float | None = None) -> None:
+        self.sequence += 1
+        x, *rest = self.backend.state().tcp_pose
+        command = StreamCommand(
+            epoch=self.epoch,
+            sequence=self.sequence,
+            pose=(x + dx, *rest),
+            reply_after_s=reply_after_s,
+            gripper=gripper,
+        )
+        self.service.stream_step(command)
+
+    def advance(self, duration_s: float) -> None:
+        self.service.sim_advance(SimAdvanceCommand(epoch=self.epoch, duration_s=duration_s))
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def at(x: float, y: float = 0.0, z: float = 0.3) -> Vector7:
+    return (x, y, z, *HOME[3:])
+
+
+def status_of(call, *arguments) -> int:
+    with pytest.raises(Refusal) as refused:
+        call(*arguments)
+    return refused.value.status
+
+
+def test_a_step_in_lockstep_advances_exactly_what_it_asks_for(rig):
+    rig.step(reply_after_s=0.1)
+    rig.step(reply_after_s=0.037)
+    assert rig.service.state().stamp_s == pytest.approx(0.137)
+    assert rig.service.state().mode is Mode.TRACKING
+
+
+def test_steps_move_the_arm(rig):
+    for _ in range(20):
+        rig.step(dx=0.01)
+    assert rig.service.state().tcp_pose[0] > 0.6
+
+
+@pytest.mark.parametrize("reply_after_s", [-0.1, 1.1, float("nan")])
+def test_a_step_may_not_ask_for_a_reply_in_the_past_or_far_future(rig, reply_after_s):
+    assert status_of(rig.step, 0.0, reply_after_s) == 422
+    assert len(rig.backend.references) == 0
+
+
+def test_the_gripper_moves_only_when_its_command_changes(rig):
+    for position in (None, 0.2, 0.2, 0.7, None, 0.7):
+        rig.step(gripper=position)
+    assert [call[1] for call in rig.backend.calls if call[0] == "set_gripper"] == [0.2, 0.7]
+
+
+def test_a_refused_gripper_position_moves_nothing(rig):
+    assert status_of(rig.step, 0.01, 0.1, 1.5) == 422
+    assert rig.backend.references == []
+    assert rig.backend.calls == []
+
+
+def test_a_move_makes_progress_only_while_time_is_advanced(rig):
+    job = rig.service.move(MoveCommand(epoch=rig.epoch, pose=at(0.6)))
+    assert rig.service.job(job.id).state == "running"
+    for _ in range(50):
+        rig.advance(0.1)
+    assert rig.service.job(job.id).state == "succeeded"
+    assert rig.service.state().tcp_pose[0] == pytest.approx(0.6, abs=1e-3)
+    assert status_of(rig.service.job, job.id + 1) == 404
+
+
+def test_a_joint_reset_ends_in_hold_where_the_arm_then_is(rig):
+    job = rig.service.joint_reset(JointResetCommand(epoch=rig.epoch))
+    assert status_of(rig.service.joint_reset, JointResetCommand(epoch=rig.epoch)) == 409
+    assert status_of(rig.service.move, MoveCommand(epoch=rig.epoch, pose=at(0.6))) == 409
+    rig.advance(1.0)
+    assert rig.service.job(job.id).state == "succeeded"
+    assert [call[0] for call in rig.backend.calls] == ["start_joint_reset", "cancel_joint_reset"]
+    state = rig.service.state()
+    assert state.mode is Mode.HOLD
+    assert state.reference_pose[2] == pytest.approx(state.tcp_pose[2], abs=1e-6)
+
+
+def test_a_stop_ends_a_joint_reset_at_the_next_tick(rig):
+    rig.service.joint_reset(JointResetCommand(epoch=rig.epoch))
+    rig.advance(0.1)
+    assert rig.service.stop().mode is Mode.STOPPED
+    rig.advance(0.001)
+    assert rig.backend.calls[-1] == ("cancel_joint_reset",)
+    height = rig.service.state().tcp_pose[2]
+    rig.advance(1.0)
+    assert rig.service.state().tcp_pose[2] == pytest.approx(height, abs=1e-6)
+
+
+def test_a_stop_answers_while_a_command_hangs_in_the_backend(rig):
+    """The stop once waited for the lock that every command holds."""
+    is_in, may_go = threading.Event(), threading.Event()
+
+    def hang(params: ImpedanceParams) -> None:
+        is_in.set()
+        may_go.wait(10.0)
+
+    rig.backend.set_impedance = hang
+    command = ImpedanceCommand(epoch=rig.epoch, params=ImpedanceParams())
+    thread = threading.Thread(target=rig.service.impedance, args=(command,))
+    thread.start()
+    is_in.wait(10.0)
+    stopper = threading.Thread(target=rig.service.stop)
+    stopper.start()
+    stopper.join(5.0)
+    try:
+        assert not stopper.is_alive()
+        assert thread.is_alive()
+        assert rig.service.state().mode is Mode.STOPPED
+    finally:
+        may_go.set()
+        thread.join()
+
+
+def test_a_stopped_arm_refuses_motion_and_parameters_until_resumed(rig):
+    rig.service.stop()
+    for call, command in (
+        (rig.service.pose, PoseCommand(epoch=rig.epoch, pose=at(0.51))),
+        (rig.service.move, MoveCommand(epoch=rig.epoch, pose=at(0.51))),
+        (rig.service.joint_reset, JointResetCommand(epoch=rig.epoch)),
+        (rig.service.gripper, GripperCommand(epoch=rig.epoch, position=0.0)),
+        (rig.service.impedance, ImpedanceCommand(epoch=rig.epoch, params=ImpedanceParams())),
+        (rig.service.sim_reset, SimResetCommand(epoch=rig.epoch)),
+    ):
+        assert status_of(call, command) == 423
+    assert rig.service.resume(EpochCommand(epoch=rig.epoch)).mode is Mode.HOLD
+    rig.service.pose(PoseCommand(epoch=rig.epoch, pose=at(0.51)))
+
+
+def test_a_reflex_is_latched_and_not_once_recovered_without_being_asked(rig):
+    rig.step(dx=0.01)
+    rig.backend.fail("reflex")
+    rig.advance(0.001)
+    for _ in range(5):
+        assert status_of(rig.step, 0.01) == 423
+        rig.advance(0.1)
+    assert (rig.service.state().mode, rig.service.state().fault) == (Mode.FAULT, "reflex")
+    assert status_of(rig.service.recover, RecoverCommand(epoch=rig.epoch, cause="stop")) == 422
+    assert ("recover",) not in rig.backend.calls
+    before = rig.service.state().tcp_pose
+    assert rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="reflex")).mode is Mode.HOLD
+    rig.advance(1.0)
+    assert rig.service.state().tcp_pose[:3] == pytest.approx(before[:3], abs=1e-3)
+
+
+def test_a_fault_that_persists_in_the_driver_latches_again(rig):
+    rig.backend.fail("power")
+    rig.advance(0.001)
+    rig.backend.recover = lambda: None
+    rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="power"))
+    assert rig.service.state().fault == "power"
+
+
+def test_a_silent_holder_loses_the_lease_and_the_arm_holds(rig):
+    rig.step(dx=0.05)
+    rig.clock.advance(2.1)
+    rig.backend.advance(0.001)
+    assert (rig.service.state().lease_epoch, rig.service.state().mode) == (0, Mode.HOLD)
+    assert status_of(rig.step) == 409
+    old, rig.epoch = rig.epoch, rig.acquire()
+    assert rig.epoch > old
+    rig.step()
+
+
+def test_steps_and_renewals_keep_the_lease(rig):
+    for _ in range(5):
+        rig.clock.advance(1.5)
+        rig.step()
+    for _ in range(5):
+        rig.clock.advance(1.5)
+        rig.service.lease(LeaseRequest(action="renew", owner="test", epoch=rig.epoch))
+    assert rig.service.state().lease_epoch == rig.epoch
+
+
+@pytest.mark.parametrize(("action", "epoch"), [("steal", 1), ("renew", None), ("release", None)])
+def test_a_lease_request_must_make_sense(rig, action, epoch):
+    assert status_of(rig.service.lease, LeaseRequest(action=action, owner="x", epoch=epoch)) == 422
+
+
+def test_two_threads_cannot_both_get_the_lease():
+    rig = Rig()
+    for _ in range(50):
+        rig.service.lease(LeaseRequest(action="release", owner="test", epoch=rig.epoch))
+        barrier, won = threading.Barrier(2), []
+
+        def grab(barrier=barrier, won=won) -> None:
+            barrier.wait()
+            with contextlib.suppress(Refusal):
+                won.append(rig.acquire())
+
+        threads = [threading.Thread(target=grab) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (rig.epoch,) = won
+
+
+def test_refused_gains_leave_the_old_ones(rig):
+    bad = msgspec.structs.replace(ImpedanceParams(), translational_damping_ns_m=0.0)
+    assert status_of(rig.service.impedance, ImpedanceCommand(epoch=rig.epoch, params=bad)) == 422
+    assert rig.backend.calls == []
+    rig.service.impedance(ImpedanceCommand(epoch=rig.epoch, params=ImpedanceParams()))
+    assert rig.backend.calls == [("set_impedance", ImpedanceParams())]
+
+
+def test_the_payload_may_change_only_while_the_arm_holds(rig):
+    load = LoadCommand(
+        epoch=rig.epoch, mass_kg=0.2, center_m=(0.0, 0.0, 0.05), inertia_kg_m2=(0.01, 0, 0, 0, 0.01, 0, 0, 0, 0.01)
+    )
+    rig.step()
+    assert status_of(rig.service.load, load) == 409
+    rig.advance(0.5)
+    rig.service.load(load)
+    assert rig.backend.calls[-1][0] == "set_load"
+
+
+def test_a_simulated_reset_puts_the_arm_there_and_holds_it_there(rig):
+    for _ in range(3):
+        rig.step(dx=0.02)
+    state = rig.service.sim_reset(SimResetCommand(epoch=rig.epoch, seed=3, pose=at(0.4, 0.1)))
+    assert state.tcp_pose == at(0.4, 0.1)
+    assert state.mode is Mode.HOLD
+    rig.advance(1.0)
+    assert rig.service.state().tcp_pose == pytest.approx(at(0.4, 0.1))
+
+
+def test_a_pose_the_simulator_cannot_reach_is_refused(rig):
+    def cannot(seed, pose) -> None:
+        raise RobotError("the pose cannot be reached")
+
+    rig.backend.reset = cannot
+    assert status_of(rig.service.sim_reset, SimResetCommand(epoch=rig.epoch, pose=at(0.9))) == 422
+
+
+@pytest.mark.parametrize("command", [{"seed": -1}, {"pose": at(1.5)}, {"seed": 2**70}])
+def test_a_wrong_simulated_reset_is_refused(rig, command):
+    assert status_of(rig.service.sim_reset, SimResetCommand(epoch=rig.epoch, **command)) == 422
+
+
+@pytest.mark.parametrize("duration_s", [-1.0, 11.0, float("nan")])
+def test_a_simulation_may_not_advance_backwards_or_for_ever(rig, duration_s):
+    assert status_of(rig.service.sim_advance, SimAdvanceCommand(epoch=rig.epoch, duration_s=duration_s)) == 422
+
+
+def test_a_real_arm_has_no_simulator(rig):
+    rig.backend.is_simulated = False
+    assert status_of(rig.service.sim_reset, SimResetCommand(epoch=rig.epoch)) == 404
+    assert status_of(rig.service.truth) == 404
+
+
+def test_a_backend_that_goes_quiet_is_stale_and_then_latched():
+    backend, clock = PointMassBackend(), ManualClock()
+    service = RobotService(backend, liveness=clock)
+    service.start()
+    backend.is_lockstep = False  # nothing ticks from here on
+    epoch = service.lease(LeaseRequest(action="acquire", owner="test")).epoch
+    clock.advance(0.2)
+    assert service.state().is_stale
+    assert status_of(service.pose, PoseCommand(epoch=epoch, pose=HOME)) == 503
+    clock.advance(1.0)
+    service.state()
+    assert service.state().fault == "backend_lost"
+
+
+def test_the_audit_log_has_a_line_for_each_change(tmp_path):
+    path = tmp_path / "audit" / "robot.jsonl"
+    rig = Rig(audit_log=path, limits=SafetyLimits())
+    rig.step(dx=0.01)
+    rig.advance(0.5)
+    rig.service.stop("by hand")
+    rig.service.resume(EpochCommand(epoch=rig.epoch))
+    rig.service.lease(LeaseRequest(action="release", owner="test", epoch=rig.epoch))
+    rig.service.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == [
+        "lease", "mode", "watchdog", "mode", "stop", "resume", "lease_released",
+    ]  # fmt: skip
+    assert lines[0]["detail"] == "test epoch 1"
+    assert lines[4]["detail"] == "by hand"
+    assert all(line["monotonic_s"] > 0 and line["wall_s"] > 0 for line in lines)
