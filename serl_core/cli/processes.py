@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from serl_core.errors import SerlError
 
@@ -25,7 +24,7 @@ class ProcessGroup:
         self._logs = logs
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProcessGroup":
         self._logs.mkdir(parents=True, exist_ok=True)
         return self
 
