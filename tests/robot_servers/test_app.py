@@ -9,6 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from robot_servers.app import create_app
+from robot_servers.limits import SafetyLimits
 from robot_servers.service import RobotService
 from robot_servers.testing import HOME, PointMassBackend, serving
 from serl_core.robots.messages import Problem, RobotState, StreamCommand, decode, encode
@@ -74,6 +75,17 @@ def arm() -> Iterator[Arm]:
     with serving(RobotService(backend), TOKEN) as url:
         arm = Arm(url, backend)
         yield arm
+        arm.close()
+
+
+@pytest.fixture(scope="module")
+def untouched_arm() -> Iterator[Arm]:
+    """One arm for all the tests whose every request is refused."""
+    backend = PointMassBackend()
+    with serving(RobotService(backend, SafetyLimits(lease_timeout_s=10.0)), TOKEN) as url:
+        arm = Arm(url, backend)
+        yield arm
+        assert backend.references == []
         arm.close()
 
 
@@ -158,8 +170,8 @@ def test_bad_bodies_on_every_route_change_nothing_bit_for_bit():
         (b'{"\xff": 1}', 400, None),
     ],
 )
-def test_a_refusal_names_the_field(arm, body, status, field):
-    response = arm.post("/v1/pose", body)
+def test_a_refusal_names_the_field(untouched_arm, body, status, field):
+    response = untouched_arm.post("/v1/pose", body)
     problem = decode(response.content, Problem)
     assert (response.status_code, problem.field) == (status, field), response.text
     assert problem.request_id
@@ -179,8 +191,8 @@ def test_a_refusal_names_the_field(arm, body, status, field):
         ("GET", "/docs", 404),
     ],
 )
-def test_what_is_not_there_is_a_problem_too(arm, method, path, status):
-    response = arm.client.request(method, path)
+def test_what_is_not_there_is_a_problem_too(untouched_arm, method, path, status):
+    response = untouched_arm.client.request(method, path)
     assert response.status_code == status
     assert decode(response.content, Problem).status == status
 
