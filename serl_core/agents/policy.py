@@ -46,7 +46,7 @@ class TanhGaussianPolicy:
 
     @cached_property
     def network(self) -> GaussianHead:
-        """The module that gives the mean and the logarithm of the standard deviation."""
+        """The module behind `distribution`."""
         config = self.config
         return GaussianHead(
             encoder_for(self.spec), self.spec.action.size, config.hidden, config.log_std_min, config.log_std_max
@@ -57,21 +57,28 @@ class TanhGaussianPolicy:
         observation = Observation(proprio=np.zeros(self.spec.proprio_size, np.float32))
         return self.network.init(key, observation)["params"]
 
+    def distribution(
+        self, params: Params, observation: Observation
+    ) -> tuple[Float[Array, "*b a"], Float[Array, "*b a"]]:
+        """Return the mean and the logarithm of the standard deviation, before the tanh."""
+        mean, log_std = self.network.apply({"params": params}, observation)
+        return jnp.asarray(mean), jnp.asarray(log_std)
+
     def mode(self, params: Params, observation: Observation) -> Float[Array, "*b a"]:
         """Return the deterministic action, tanh of the mean."""
-        mean, _ = self.network.apply({"params": params}, observation)
+        mean, _ = self.distribution(params, observation)
         return jnp.tanh(mean)
 
     def sample(self, params: Params, observation: Observation, *, key: jax.Array) -> Float[Array, "*b a"]:
         """Return an action drawn from the policy."""
-        mean, log_std = self.network.apply({"params": params}, observation)
+        mean, log_std = self.distribution(params, observation)
         return jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
 
     def sample_with_log_prob(
         self, params: Params, observation: Observation, *, key: jax.Array
     ) -> tuple[Float[Array, "*b a"], Float[Array, "*b"]]:
         """Return an action and the logarithm of its density (Haarnoja et al. 2018, appendix C)."""
-        mean, log_std = self.network.apply({"params": params}, observation)
+        mean, log_std = self.distribution(params, observation)
         noise = jax.random.normal(key, mean.shape)
         raw = mean + jnp.exp(log_std) * noise
         gaussian = -0.5 * jnp.square(noise) - log_std - HALF_LOG_TAU

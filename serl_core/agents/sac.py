@@ -77,9 +77,9 @@ class Batch(NamedTuple):
     """What an update reads of a Transition."""
 
     observation: Observation
-    action: Float[Array, "*b a"]
-    reward: Float[Array, "*b"]
-    discount: Float[Array, "*b"]
+    action: Any  # [*b a]
+    reward: Any  # [*b]
+    discount: Any  # [*b]
     next_observation: Observation
 
 
@@ -91,8 +91,8 @@ class Sac:
         self.config = config
         self.policy = TanhGaussianPolicy(spec, config.policy)
         encoder = encoder_for(spec)
-        self._critic = CriticEnsemble(encoder, config.critics, config.critic_hidden)
-        self._target_critic = CriticEnsemble(encoder, config.target_critics, config.critic_hidden)
+        self._critics = CriticEnsemble(encoder, config.critics, config.critic_hidden)
+        self._target_critics = CriticEnsemble(encoder, config.target_critics, config.critic_hidden)
         self._optimizer = optax.adam(config.learning_rate)
         self._target_entropy = -spec.action.size / 2 if config.target_entropy is None else config.target_entropy
         self._update = jax.jit(self._run_updates, donate_argnums=0)
@@ -107,13 +107,7 @@ class Sac:
         `batch` has leading dims [utd_ratio, batch_size]. An update whose loss or gradient is not
         finite changes nothing but the counters `skipped` and `skipped_in_a_row`.
         """
-        used = Batch(
-            batch.observation,
-            batch.action,
-            np.asarray(batch.reward, np.float32),
-            np.asarray(batch.discount, np.float32),
-            batch.next_observation,
-        )
+        used = Batch(batch.observation, batch.action, batch.reward, batch.discount, batch.next_observation)
         return self._update(state, used)
 
     def policy_params(self, state: SacState) -> Params:
@@ -130,8 +124,8 @@ class Sac:
     def _init(self, key: jax.Array) -> SacState:
         key, policy_key, critic_key = jax.random.split(key, 3)
         policy = self.policy.init(key=policy_key)
-        observation = Observation(proprio=jnp.zeros((1, self.spec.proprio_size)))
-        critic = self._critic.init(critic_key, observation, jnp.zeros((1, self.spec.action.size)))["params"]
+        observation = Observation(proprio=np.zeros((1, self.spec.proprio_size), np.float32))
+        critic = self._critics.init(critic_key, observation, jnp.zeros((1, self.spec.action.size)))["params"]
         log_temperature = jnp.asarray(math.log(self.config.initial_temperature), jnp.float32)
         zero = jnp.zeros((), jnp.int32)
         return SacState(
@@ -150,32 +144,30 @@ class Sac:
         )
 
     def _run_updates(self, state: SacState, batch: Batch) -> tuple[SacState, Metrics]:
-        key, next_key, subset_key, policy_key = jax.random.split(state.key, 4)
+        key, critic_key, policy_key = jax.random.split(state.key, 3)
         state = state._replace(key=key)
-        # The policy stands still while the critics learn, so its next actions are drawn all at once.
-        next_action = self.policy.sample(state.policy, batch.next_observation, key=next_key)
-        utd_ratio = batch.reward.shape[0]
-        subset_keys = jax.random.split(subset_key, utd_ratio)
-        state, critic_metrics = jax.lax.scan(self._update_critic, state, (batch, next_action, subset_keys))
+        keys = jax.random.split(critic_key, batch.reward.shape[0])
+        state, critic_metrics = jax.lax.scan(self._update_critic, state, (batch, keys))
         last = jax.tree.map(lambda leaf: leaf[-1], batch.observation)
         state, policy_metrics = self._update_policy(state, last, policy_key)
         counts = {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
         return state, Metrics({name: value.mean() for name, value in critic_metrics.items()} | policy_metrics | counts)
 
-    def _update_critic(
-        self, state: SacState, inputs: tuple[Batch, jax.Array, jax.Array]
-    ) -> tuple[SacState, dict[str, jax.Array]]:
-        batch, next_action, key = inputs
+    def _update_critic(self, state: SacState, inputs: tuple[Batch, jax.Array]) -> tuple[SacState, dict[str, jax.Array]]:
+        batch, key = inputs
         config = self.config
+        action_key, members_key = jax.random.split(key)
+        # Drawn here and not for all batches at once: that much would not stay in the processor's cache.
+        next_action = self.policy.sample(state.policy, batch.next_observation, key=action_key)
         target_params = state.target_critic
         if config.target_critics < config.critics:
-            members = jax.random.choice(key, config.critics, (config.target_critics,), replace=False)
+            members = jax.random.choice(members_key, config.critics, (config.target_critics,), replace=False)
             target_params = jax.tree.map(lambda leaf: leaf[members], target_params)
-        next_q = self._target_critic.apply({"params": target_params}, batch.next_observation, next_action)
+        next_q = _q(self._target_critics, target_params, batch.next_observation, next_action)
         target = td_target(batch.reward, batch.discount, next_q, config.gamma)
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            q = self._critic.apply({"params": params}, batch.observation, batch.action)
+            q = _q(self._critics, params, batch.observation, batch.action)
             return critic_loss(q, target), q.mean()
 
         (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
@@ -190,7 +182,7 @@ class Sac:
     ) -> tuple[SacState, dict[str, jax.Array]]:
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
             action, log_prob = self.policy.sample_with_log_prob(params, observation, key=key)
-            q = self._critic.apply({"params": state.critic}, observation, action)
+            q = _q(self._critics, state.critic, observation, action)
             return policy_loss(log_prob, q, jnp.exp(state.log_temperature)), -log_prob.mean()
 
         (value, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
@@ -226,6 +218,10 @@ class Sac:
         keep = partial(jnp.where, is_good)
         new_params = optax.apply_updates(params, updates)
         return jax.tree.map(keep, new_params, params), jax.tree.map(keep, new_optimizer, optimizer), is_good
+
+
+def _q(critics: CriticEnsemble, params: Params, observation: Observation, action: jax.Array) -> Float[Array, "n b"]:
+    return jnp.asarray(critics.apply({"params": params}, observation, action))
 
 
 def _count(state: SacState, is_good: Bool[Array, ""]) -> SacState:

@@ -5,6 +5,7 @@ take it as a field, so a task that sees images brings another encoder and no oth
 """
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from serl_core.errors import ConfigError
@@ -16,7 +17,7 @@ class StateEncoder(nn.Module):
 
     def __call__(self, observation: Observation) -> Float[Array, "*b f"]:
         """Return the features of `observation`."""
-        return observation.proprio
+        return jnp.asarray(observation.proprio)
 
 
 def encoder_for(spec: EnvSpec) -> nn.Module:
