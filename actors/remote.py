@@ -85,16 +85,16 @@ class RemoteActor:
                 continue
             if self._sender.is_full:
                 self._await_room()
+            self._adopt_weights()
             self._sender.send(self._loop.step())
             self._sender.pump()
-            self._adopt_weights()
             self._log.tick(self._record)
         if not self._sender.drain(DRAIN_S):
             logger.warning("the learner has not acknowledged %d transitions; the spool keeps them", self._spooled())
 
     def _await_first_weights(self) -> None:
         logger.info("waiting for the learner's first weights")
-        while not self._adopt_weights():
+        while self._loop.policy_version == 0 and not self._adopt_weights():
             self._sleep(WEIGHTS_WAIT_S)
             self._sender.pump()
 

@@ -1,0 +1,64 @@
+import pytest
+
+from actors.actor import ActorLoop
+from actors.record import record
+from examples.ram_insertion import CONFIG
+from serl_core.data.episode_file import load_episode
+from serl_core.data.episode_log import load_episodes
+from serl_core.errors import ConfigError, SerlError
+from serl_core.types import EndReason
+from tests.actors.fakes import ListedTeleop, nothing, open_env, towards_target
+
+
+def loop(act=towards_target, session="test", **changes):
+    return ActorLoop(open_env(**changes), act, ListedTeleop(), session=session)
+
+
+def test_each_demonstration_is_saved_when_its_episode_ends(tmp_path):
+    """Fault 17 of earlier systems: all were saved at the very end, so a crash on the 19th of 20 lost them all."""
+    recording = record(loop(), 2, tmp_path, task_digest=CONFIG.digest())
+    assert [load_episode(path)[-1].end for path in recording.saved] == [EndReason.SUCCESS] * 2
+
+    class Crash(Exception):
+        pass
+
+    crashing = loop()
+    steps = [0]
+    step = crashing.step
+
+    def step_or_crash():
+        steps[0] += 1
+        if crashing.episode == 1 and steps[0] % 5 == 0:
+            raise Crash
+        return step()
+
+    crashing.step = step_or_crash
+    with pytest.raises(Crash):
+        record(crashing, 5, tmp_path, task_digest=CONFIG.digest())
+    assert len(list(load_episodes(tmp_path))) == 3
+
+
+def test_new_demonstrations_come_after_those_that_the_folder_has(tmp_path):
+    record(loop(session="first"), 2, tmp_path, task_digest=CONFIG.digest())
+    record(loop(session="second"), 1, tmp_path, task_digest=CONFIG.digest())
+    assert [episode[0].provenance.session for episode in load_episodes(tmp_path)] == ["first", "first", "second"]
+
+
+def test_failed_episodes_are_counted_and_not_kept(tmp_path):
+    """Every second episode here ends by the time limit."""
+    recorder = loop(time_limit_steps=40)
+    act = recorder._act
+    recorder._act = lambda observation: act(observation) if recorder.episode % 2 else nothing(observation)
+    recording = record(recorder, 2, tmp_path, task_digest=CONFIG.digest())
+    assert (len(recording.saved), recording.failed) == (2, 2)
+    assert len(list(load_episodes(tmp_path))) == 2
+
+
+def test_it_gives_up_after_ten_failures_in_a_row_and_says_what_is_saved(tmp_path):
+    with pytest.raises(SerlError, match=r"10 demonstrations in a row failed; 0 of 3 are saved"):
+        record(loop(nothing, time_limit_steps=1), 3, tmp_path, task_digest=CONFIG.digest())
+
+
+def test_no_demonstrations_are_too_few(tmp_path):
+    with pytest.raises(ConfigError, match="at least 1, got 0"):
+        record(loop(), 0, tmp_path, task_digest=CONFIG.digest())

@@ -1,0 +1,210 @@
+import json
+
+import numpy as np
+import pytest
+
+from actors.actor import ActorLoop
+from actors.remote import ActorLog, RemoteActor
+from actors.spool import Spool, SpooledSender
+from examples.ram_insertion import CONFIG
+from serl_core.clock import ManualClock
+from serl_core.errors import DataError
+from serl_core.transport.in_process import InProcessHub
+from serl_core.transport.interface import Hello, PolicyWeights
+from tests.actors.fakes import ListedTeleop, open_env
+
+
+class ConstantPolicy:
+    """Its weights are the action."""
+
+    def __init__(self):
+        self.value = None
+        self.loaded = []
+
+    def load(self, params):
+        if not np.isfinite(params["value"]).all():
+            raise DataError("policy weights hold numbers that are not finite")
+        self.value = np.asarray(params["value"], np.float32)
+        self.loaded.append(float(self.value[0]))
+
+    def sample(self, _):
+        return self.value
+
+
+class Rig:
+    """An actor and a learner in one process. The actor's sleep lets the learner have its turn."""
+
+    def __init__(self, tmp_path, *, max_lead_steps=None, max_transitions=1000, learner_turn=lambda rig: None):
+        hub = InProcessHub()
+        self.learner = hub.open_learner(CONFIG.digest())
+        self.clock = ManualClock()
+        self.policy = ConstantPolicy()
+        self.received = []
+        self.trained = 0
+        self.turns = 0
+        self._learner_turn = learner_turn
+        self.spool = Spool(tmp_path / "spool", max_transitions=max_transitions).open()
+        self.log = ActorLog(tmp_path / "actor.jsonl", self.clock).__enter__()
+        link = hub.actor()
+        sender = SpooledSender(self.spool, link, clock=self._passing_time)
+        sender.connect(Hello(actor_id="a", session="test", spec_digest=CONFIG.digest()), 1.0)
+        env = open_env()
+        self.robot = env.robot
+        self.loop = ActorLoop(env, self.policy.sample, ListedTeleop(), session="test")
+        self.actor = RemoteActor(
+            self.loop,
+            self.policy,
+            link,
+            sender,
+            max_lead_steps=max_lead_steps,
+            log=self.log,
+            clock=self.clock,
+            sleep=self._sleep,
+        )
+
+    def publish(self, version, value=0.1):
+        self.learner.publish(PolicyWeights(version, {"value": np.full(6, value, np.float32)}, 0))
+
+    def take(self, *, train=True, is_finished=False):
+        """Take in what was sent, as the learner does."""
+        got = self.learner.receive(0.0)
+        self.received += got
+        if got:
+            self.learner.acknowledge("test", got[-1].provenance.sequence)
+        if train:
+            self.trained = len(self.received)
+        self.learner.report(len(self.received), self.trained, is_finished)
+
+    def close(self):
+        self.log.__exit__()
+        self.spool.close()
+
+    def _passing_time(self):
+        """The sender waits for the last acknowledgements until its time is over."""
+        self.clock.advance(0.02)
+        return self.clock()
+
+    def _sleep(self, duration_s):
+        self.clock.advance(duration_s)
+        self.turns += 1
+        assert self.turns < 1000, "the actor waits for ever"
+        self._learner_turn(self)
+
+
+@pytest.fixture
+def make_rig(tmp_path):
+    rigs = []
+
+    def make(**options):
+        rigs.append(Rig(tmp_path, **options))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()
+
+
+def test_the_actor_does_not_act_before_it_has_weights(make_rig):
+    def publish_late(rig):
+        assert "sim_reset" not in rig.robot.calls
+        if rig.turns == 5:
+            rig.publish(1)
+
+    rig = make_rig(learner_turn=publish_late)
+    rig.actor.run(max_steps=3)
+    assert rig.turns == 5
+    assert rig.loop.sequence == 3
+
+
+def test_every_transition_reaches_the_learner_in_order(make_rig):
+    rig = make_rig()
+    rig.publish(1)
+    rig.actor.run(max_steps=7)
+    rig.take()
+    assert [t.provenance.sequence for t in rig.received] == list(range(7))
+
+
+def test_in_lockstep_the_actor_waits_when_the_learner_is_behind(make_rig):
+    leads = []
+
+    def train_a_little(rig):
+        rig.take(train=False)
+        leads.append(rig.loop.sequence - rig.trained)
+        rig.trained = min(rig.trained + 1, len(rig.received))
+        rig.learner.report(len(rig.received), rig.trained)
+
+    rig = make_rig(max_lead_steps=4, learner_turn=train_a_little)
+    rig.publish(1)
+    rig.actor.run(max_steps=12)
+    assert leads
+    assert max(leads) == 4
+
+
+def test_in_real_time_the_actor_never_waits_for_training(make_rig):
+    rig = make_rig(max_lead_steps=None)
+    rig.publish(1)
+    rig.actor.run(max_steps=50)
+    assert rig.turns == 0
+
+
+def test_only_the_newest_weights_are_adopted_and_stand_in_the_provenance(make_rig):
+    """Fault 15 of earlier systems: a slow actor applied old weights in sequence."""
+    rig = make_rig()
+    for version in (1, 2, 3):
+        rig.publish(version, value=version / 10)
+    rig.actor.run(max_steps=1)
+    assert rig.policy.loaded == pytest.approx([0.3])
+    rig.take()
+    assert rig.received[0].provenance.policy_version == 3
+
+
+def test_weights_that_are_not_finite_are_refused_and_the_old_ones_stay(make_rig, caplog):
+    rig = make_rig()
+    rig.publish(1)
+    rig.actor.run(max_steps=1)
+    rig.publish(2, value=np.nan)
+    rig.actor.run(max_steps=5)
+    assert rig.loop.policy_version == 1
+    assert caplog.text.count("refused policy version 2, going on with 1") == 1
+
+
+def test_the_actor_stops_when_the_learner_has_finished(make_rig):
+    rig = make_rig(max_lead_steps=5, learner_turn=lambda rig: rig.take(is_finished=rig.loop.sequence >= 10))
+    rig.publish(1)
+    rig.actor.run()
+    assert rig.loop.sequence == 10
+
+
+def test_a_full_spool_pauses_the_actor_and_loses_nothing(make_rig):
+    """The arm stands still during the pause, so no transition may span it: a new episode begins."""
+    rig = make_rig(max_transitions=6, learner_turn=lambda rig: rig.take())
+    rig.publish(1)
+    rig.actor.run(max_steps=9)
+    rig.take()
+    assert rig.turns >= 1
+    assert [t.provenance.sequence for t in rig.received] == list(range(9))
+    assert [t.provenance.episode for t in rig.received] == [0] * 6 + [1] * 3
+
+
+def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
+    rig = make_rig()
+    rig.publish(4)
+    step = rig.loop.step
+
+    def step_in_real_time():
+        rig.clock.advance(0.1)
+        return step()
+
+    rig.loop.step = step_in_real_time
+    rig.actor.run(max_steps=25)
+    lines = [json.loads(line) for line in (tmp_path / "actor.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["loop_hz"] == pytest.approx(10.0, rel=0.2)
+    assert {name: lines[0][name] for name in ("kind", "late_ticks", "lead_waits", "policy_version", "dropped")} == {
+        "kind": "actor",
+        "late_ticks": 0,
+        "lead_waits": 0,
+        "policy_version": 4,
+        "dropped": 0,
+    }
+    assert lines[1]["env_steps"] == lines[1]["made"] > lines[0]["env_steps"]
