@@ -64,6 +64,8 @@ class RobotServerArgs:
     """Port to listen on; 0 takes a free one."""
     insecure_lan: bool = False
     """Listen on an address that others can reach, although the connection is not encrypted."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients call this server, besides its address."""
     token_file: Path | None = None
     """The clients' token, made at the first start; default $SERL_TOKEN_FILE or ~/.config/serl/robot.token."""
     limits_file: Path | None = None
@@ -88,7 +90,7 @@ def run_robot_server(args: RobotServerArgs) -> None:
         # A random start: an epoch from before a restart must never fit a new lease.
         first_epoch = secrets.randbelow(2**31)
         service = RobotService(_backend(args), limits, audit_log=args.audit_log, first_epoch=first_epoch)
-        serve(service, token, listener, ready_file=args.ready_file)
+        serve(service, token, listener, hosts=args.allowed_hosts, ready_file=args.ready_file)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -109,11 +111,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def create_server(
-    service: RobotService, token: str, listener: socket.socket, ready_file: Path | None = None
+    service: RobotService,
+    token: str,
+    listener: socket.socket,
+    *,
+    hosts: tuple[str, ...] = (),
+    ready_file: Path | None = None,
 ) -> uvicorn.Server:
     """Return the web server of a started service; `run([listener])` serves, `should_exit` ends it."""
     config = uvicorn.Config(
-        create_app(service, token, (*LOCAL_HOSTS, _address(listener)[0])),
+        create_app(service, token, (*LOCAL_HOSTS, _address(listener)[0], *hosts)),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -133,7 +140,14 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{name}:{port}"
 
 
-def serve(service: RobotService, token: str, listener: socket.socket, *, ready_file: Path | None = None) -> None:
+def serve(
+    service: RobotService,
+    token: str,
+    listener: socket.socket,
+    *,
+    hosts: tuple[str, ...] = (),
+    ready_file: Path | None = None,
+) -> None:
     """Start `service` and serve it on `listener` until told to end; the arm then holds."""
     sys.setswitchinterval(GIL_INTERVAL_S)
     url = url_of(listener)
@@ -142,7 +156,7 @@ def serve(service: RobotService, token: str, listener: socket.socket, *, ready_f
         logger.info("robot server at %s: %s", url, service.health())
         if not _is_loopback(listener.getsockname()[0]):
             logger.warning("the robot server at %s can be reached by others, unencrypted", url)
-        create_server(service, token, listener, ready_file).run([listener])
+        create_server(service, token, listener, hosts=hosts, ready_file=ready_file).run([listener])
     finally:
         service.close()
         logger.info("robot server ended; the arm holds")

@@ -1,5 +1,6 @@
 """Nobody without the token, no web page, no foreign name: on every route of the app, enumerated."""
 
+import asyncio
 import stat
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 
 from robot_servers.app import create_app
-from robot_servers.auth import OPEN_PATHS, load_or_create_token
+from robot_servers.auth import LOCAL_HOSTS, OPEN_PATHS, load_or_create_token
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend, serving
 from serl_core.errors import ConfigError
@@ -89,6 +90,17 @@ def test_web_pages_and_foreign_names_get_no_stream(url, headers):
 @pytest.mark.parametrize("name", ["localhost", "localhost:5000", "127.0.0.1:1", "[::1]:5000", "[::1]"])
 def test_this_machine_goes_by_its_names(client, name):
     assert client.get("/v1/state", headers=AUTHORIZED | {"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize(("name", "status"), [("robot.lab", 200), ("robot.lab.evil.example", 403)])
+def test_a_name_can_be_allowed(name, status):
+    app = create_app(RobotService(PointMassBackend()), TOKEN, (*LOCAL_HOSTS, "robot.lab"))
+
+    async def get() -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"http://{name}:5000") as client:
+            return (await client.get("/v1/health")).status_code
+
+    assert asyncio.run(get()) == status
 
 
 @pytest.mark.parametrize("path", POSTS)

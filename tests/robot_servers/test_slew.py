@@ -72,10 +72,17 @@ def test_speed_and_acceleration_never_exceed_their_limits(legs):
 @QUICK
 @given(LEGS)
 def test_the_set_point_never_leaves_the_box(legs):
-    """A target that changes at the last moment once carried it 6 mm past the wall, its braking distance."""
     path = follow(legs)
     assert (path[:, :3] >= np.array(LIMITS.box_low_m) - 1e-12).all()
     assert (path[:, :3] <= np.array(LIMITS.box_high_m) + 1e-12).all()
+
+
+def test_a_target_that_changes_while_it_brakes_before_a_wall_does_not_carry_it_through():
+    """Spending the acceleration on the new direction, it went past the wall by part of its braking way."""
+    wall = (0.5, 0.0, 0.2, *START[3:])
+    along = (0.5, 0.1, 0.2, *START[3:])
+    farthest = max(follow([(wall, ticks), (along, 300)])[:, 0].max() for ticks in range(380, 560, 6))
+    assert farthest <= 0.5 + 1e-12
 
 
 @QUICK
