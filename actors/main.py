@@ -19,6 +19,7 @@ from actors.evaluate import evaluate
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
 from actors.spool import Spool, SpooledSender
+from actors.teleop.interface import Teleop
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
 from serl_core.agents.policy import ActingPolicy, PolicyConfig
 from serl_core.envs.arm_env import ArmEnv
@@ -112,7 +113,7 @@ def run_actor(args: ActorArgs) -> int:
         hello = Hello(actor_id=args.actor_id, session=session, spec_digest=task.config.digest())
         sender.connect(hello, args.learner_timeout_s)
         env = stack.enter_context(_open_env(task, args.robot, args.actor_id, args.token_file, env_seed))
-        teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)
+        teleop = stack.enter_context(_opened(ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)))
         actor = RemoteActor(
             ActorLoop(env, stop.guard(policy.sample), teleop, session=session, sleep=stop.sleep),
             policy,
@@ -134,8 +135,11 @@ def run_record(args: RecordArgs) -> int:
     """
     task = load_task(args.task)
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
-    with _stop_on_signals() as stop, _open_env(task, args.robot, "recorder", args.token_file, env_seed) as env:
-        teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signals())
+        env = stack.enter_context(_open_env(task, args.robot, "recorder", args.token_file, env_seed))
+        expert = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
+        teleop = stack.enter_context(_opened(expert))
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
         loop = ActorLoop(env, stop.guard(lambda _: idle), teleop, session=uuid.uuid4().hex, sleep=stop.sleep)
         recording = record(loop, args.count, args.out, task_digest=task.config.digest())
@@ -194,6 +198,14 @@ def seeds(seed: int, program: Program) -> tuple[int, int, int]:
 def _open_env(task: Task, url: str, owner: str, token_file: Path | None, seed: int) -> ArmEnv:
     """Return an environment that connects when it is entered."""
     return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), seed=seed)
+
+
+@contextmanager
+def _opened(teleop: Teleop) -> Iterator[Teleop]:
+    """Yield an open device, and close it afterwards."""
+    with closing(teleop):
+        teleop.open()
+        yield teleop
 
 
 class _Stop(threading.Event):

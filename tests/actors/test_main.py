@@ -1,0 +1,145 @@
+"""The programs over real sockets: the simulated arm behind its server, a learner's end on ZeroMQ."""
+
+import json
+import threading
+
+import jax
+import msgspec
+import numpy as np
+import pytest
+
+from actors.main import (
+    ActorArgs,
+    EvalArgs,
+    Program,
+    RecordArgs,
+    load_acting_policy,
+    run_actor,
+    run_eval,
+    run_record,
+    seeds,
+)
+from examples.ram_insertion import CONFIG, TASK
+from robot_servers.service import RobotService
+from robot_servers.sim.backend import MujocoBackend
+from robot_servers.testing import serving
+from serl_core.agents.policy import PolicyConfig, TanhGaussianPolicy
+from serl_core.agents.sac import SacConfig
+from serl_core.data.episode_log import load_episodes
+from serl_core.errors import ConfigError, DataError, RobotError, TransportError
+from serl_core.networks.weights import save_policy
+from serl_core.transport.interface import PolicyWeights
+from serl_core.transport.zmq_transport import ZmqLearnerLink
+from serl_core.types import EndReason
+
+TOKEN = "t" * 64
+CLOSED = "http://127.0.0.1:9"  # nothing listens there
+
+
+@pytest.fixture(scope="module")
+def robot():
+    with serving(RobotService(MujocoBackend("ram_insertion", is_lockstep=True)), TOKEN) as url:
+        yield url
+
+
+@pytest.fixture
+def token_file(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def policy_file(tmp_path):
+    path = tmp_path / "policy.safetensors"
+    save_policy(path, first_policy(), {"sac": msgspec.to_builtins(SacConfig())})
+    return path
+
+
+def first_policy():
+    policy = TanhGaussianPolicy(CONFIG.env_spec(), PolicyConfig())
+    return jax.tree.map(np.array, policy.init(key=jax.random.key(0)))
+
+
+def test_demonstrations_are_recorded_from_the_server(robot, token_file, tmp_path):
+    run_record(RecordArgs(task="ram_insertion", out=tmp_path / "demos", count=2, robot=robot, token_file=token_file))
+    episodes = list(load_episodes(tmp_path / "demos"))
+    assert [episode[-1].end for episode in episodes] == [EndReason.SUCCESS] * 2
+    assert all(transition.is_intervention for episode in episodes for transition in episode)
+
+
+def test_the_actor_serves_its_learner_until_that_has_finished(robot, token_file, tmp_path):
+    received = []
+
+    def learn(link):
+        link.publish(PolicyWeights(1, first_policy(), 0))
+        while len(received) < 30:
+            got = link.receive(0.2)
+            received.extend(got)
+            if got:
+                link.acknowledge(got[-1].provenance.session, got[-1].provenance.sequence)
+            link.report(len(received), len(received), len(received) >= 30)
+
+    with ZmqLearnerLink(CONFIG.digest()) as link:
+        learner = threading.Thread(target=learn, args=(link,))
+        learner.start()
+        args = ActorArgs(task="ram_insertion", run=tmp_path, robot=robot, learner=link.address, token_file=token_file)
+        assert run_actor(args) == 0
+        learner.join()
+    assert [t.provenance.sequence for t in received] == list(range(len(received)))
+    assert {t.provenance.policy_version for t in received} == {1}
+
+
+def test_an_evaluation_writes_its_result(robot, token_file, policy_file, tmp_path):
+    out = tmp_path / "eval.json"
+    run_eval(EvalArgs(task="ram_insertion", policy=policy_file, out=out, trials=1, robot=robot, token_file=token_file))
+    result = json.loads(out.read_text())
+    assert (result["task"], result["trials"]) == ("ram_insertion", 1)
+
+
+def test_a_learner_that_is_not_there_is_named(robot, token_file, tmp_path):
+    args = ActorArgs(
+        task="ram_insertion",
+        run=tmp_path,
+        robot=robot,
+        learner="tcp://127.0.0.1:9",
+        token_file=token_file,
+        learner_timeout_s=0.3,
+    )
+    with pytest.raises(TransportError, match=r"tcp://127\.0\.0\.1:9 within 0\.3 s: start one with `serl learner`"):
+        run_actor(args)
+
+
+def test_a_robot_server_that_is_not_there_is_named(token_file, policy_file, tmp_path):
+    with pytest.raises(RobotError, match=r"127\.0\.0\.1:9.*serl robot-server"):
+        run_record(RecordArgs(task="ram_insertion", out=tmp_path, robot=CLOSED, token_file=token_file))
+
+
+def test_a_missing_policy_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.safetensors: no such policy file"):
+        run_eval(EvalArgs(task="ram_insertion", policy=tmp_path / "nowhere.safetensors", out=tmp_path / "eval.json"))
+
+
+def test_a_policy_file_that_does_not_say_its_network_is_refused(tmp_path):
+    path = tmp_path / "policy.safetensors"
+    save_policy(path, first_policy(), {"task": "ram_insertion"})
+    with pytest.raises(DataError, match="does not say what network it is of"):
+        load_acting_policy(path, TASK)
+
+
+def test_a_task_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="task 'no_such_task'"):
+        run_record(RecordArgs(task="no_such_task", out=tmp_path))
+
+
+@pytest.mark.parametrize("bad", [{"max_lead_steps": 0}, {"steps": 0}])
+def test_counts_below_one_are_refused(bad, tmp_path):
+    with pytest.raises(ConfigError, match=f"ActorArgs.{next(iter(bad))}: must be at least 1, got 0"):
+        ActorArgs(task="ram_insertion", run=tmp_path, **bad)
+
+
+def test_no_two_programs_or_parts_share_random_numbers_for_one_seed():
+    drawn = [number for program in Program for seed in (0, 1) for number in seeds(seed, program)]
+    assert len(set(drawn)) == len(drawn)
+    assert seeds(3, Program.ACTOR) == seeds(3, Program.ACTOR)
