@@ -101,6 +101,26 @@ def check_a_restarted_learner_gets_what_it_lacks(open_learner: OpenLearner, make
             assert_same_transitions(_receive(learner, 10), steps[5:])
 
 
+def check_what_was_offered_to_nobody_is_noticed(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """A learner that comes back says where it stands, even if it stands where it stood."""
+    steps = make_episode(steps=10)
+    with closing(make_actor()) as actor:
+        with closing(open_learner(DIGEST)) as learner:
+            _connect(actor)
+            actor.offer(steps[:5])
+            _receive(learner, 5)
+            learner.acknowledge("session", 4)
+            _status(actor, lambda status: status.acked_sequence == 4)
+        while actor.poll() is not None:
+            pass
+        actor.offer(steps[5:])
+        with closing(open_learner(DIGEST)) as learner:
+            learner.restore({"session": 4})
+            _status(actor, lambda status: status.received_sequence >= 4)
+            actor.offer(steps[5:])
+            assert_same_transitions(_receive(learner, 5), steps[5:])
+
+
 def check_a_learner_that_starts_afresh_goes_on(open_learner: OpenLearner, make_actor: MakeActor) -> None:
     """What another learner has acknowledged is not asked for again: the actor no longer has it."""
     steps = make_episode(steps=10)
@@ -213,6 +233,7 @@ TRANSPORT_CHECKS = (
     check_only_the_learner_acknowledges,
     check_progress_reaches_every_actor,
     check_a_restarted_learner_gets_what_it_lacks,
+    check_what_was_offered_to_nobody_is_noticed,
     check_a_learner_that_starts_afresh_goes_on,
     check_a_restarted_actor_finishes_its_earlier_session,
     check_only_the_newest_weights_come,

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,19 +20,14 @@ def filled(transitions, capacity=100, spec=STATE_SPEC):
 def contents(view, buffer):
     """Return every transition of a view as comparable bytes, one by one."""
     members = view._members
-    batch = buffer.at(members[np.arange(len(members))])
-    return sorted(
-        key(batch.observation.proprio[i], batch.action[i], batch.next_observation.proprio[i], batch.end[i])
-        for i in range(len(members))
-    )
-
-
-def key(observation, action, next_observation, end):
-    return (observation.tobytes(), action.tobytes(), next_observation.tobytes(), int(end))
+    return keys(jax.tree.map(lambda ring: ring[0], buffer.at(members[np.array([i])])) for i in range(len(members)))
 
 
 def keys(transitions):
-    return sorted(key(t.observation.proprio, t.action, t.next_observation.proprio, t.end) for t in transitions)
+    return sorted(
+        b"|".join(leaf.tobytes() for leaf in jax.tree.leaves((t.observation, t.action, t.next_observation)))
+        for t in transitions
+    )
 
 
 class NaiveRing:
@@ -71,12 +67,16 @@ sessions = st.lists(
 
 
 def interleave(episodes_by_session, random):
-    """Return the steps of several sessions as they may arrive: in order per session, some lost."""
+    """Return the steps of several sessions as they may arrive: in order per session, some lost.
+
+    The arm stands still, so that only the pictures tell the frames apart.
+    """
     streams = []
     for session, episodes in enumerate(episodes_by_session):
         stream = []
         for episode, (steps, end) in enumerate(episodes):
             stream += make_episode(
+                PIXEL_SPEC,
                 session=f"s{session}",
                 episode=episode,
                 first_sequence=len(stream),
@@ -84,17 +84,25 @@ def interleave(episodes_by_session, random):
                 end=end,
                 interventions=range(0, steps, 2),
             )
-        streams.append([t for t in stream if random.random() > 0.1])
+        streams.append([at_rest(t) for t in stream if random.random() > 0.1])
     order = [i for i, stream in enumerate(streams) for _ in stream]
     random.shuffle(order)
     return [streams[i].pop(0) for i in order]
 
 
-@settings(max_examples=200)
+def at_rest(transition):
+    rest = np.zeros(3, np.float32)
+    return transition._replace(
+        observation=transition.observation._replace(proprio=rest),
+        next_observation=transition.next_observation._replace(proprio=rest),
+    )
+
+
+@settings(max_examples=150)
 @given(sessions, st.integers(2, 40), st.randoms(use_true_random=False))
 def test_no_observation_pairs_with_another_segment(episodes_by_session, capacity, random):
     """Fault 13 of earlier systems: a next observation taken across a gap, an end or the ring's seam."""
-    buffer, model = ReplayBuffer(STATE_SPEC, capacity), NaiveRing(capacity)
+    buffer, model = ReplayBuffer(PIXEL_SPEC, capacity), NaiveRing(capacity)
     for transition in interleave(episodes_by_session, random):
         buffer.insert(transition)
         model.insert(transition)

@@ -120,6 +120,13 @@ def test_another_protocol_is_refused_with_both_numbers(learner, stranger):
     assert "protocol 99, the learner 1" in wire.decode_from_learner(stranger.recv()).reason
 
 
+def test_each_greeting_is_answered_although_nothing_has_changed(learner, stranger):
+    """The answer to an earlier one may have been lost."""
+    for _ in range(2):
+        stranger.send(wire.encode(wire.Greeting(wire.PROTOCOL, "stranger", "stranger", DIGEST)))
+        assert wire.decode_from_learner(stranger.recv()).session == "stranger"
+
+
 def test_a_refusal_reaches_an_actor_that_was_connected_before(network):
     with closing(network.actor()) as actor:
         with network.open_learner(DIGEST):
