@@ -74,7 +74,7 @@ def test_the_actor_serves_its_learner_until_that_has_finished(robot, token_file,
 
     def learn(link):
         link.publish(PolicyWeights(1, first_policy(), 0))
-        while len(received) < 30:
+        while len(received) < 30 or link.counters()["connected"]:
             got = link.receive(0.2)
             received.extend(got)
             if got:
