@@ -41,6 +41,7 @@ SOCKET_XY_M = (0.5, 0.0)
 SOCKET_RIM_M = 0.040  # height above the table
 SOCKET_FLOOR_M = 0.025
 SEATED_WITHIN_M = 0.0015  # of the socket's floor
+SINKING_M = 0.0005  # a stick pressed against a soft wall sinks into it by less than this
 RAM_START_POSE: Vector7 = (*SOCKET_XY_M, 0.12, *POINTING_DOWN)
 RAM_TARGET_POSE: Vector7 = (*SOCKET_XY_M, SOCKET_FLOOR_M + STICK_HALF_M[2] + STICK_IN_TCP_M, *POINTING_DOWN)
 """The tool's pose with the stick on the socket's floor: (0.5, 0, 0.058), pointing down."""
@@ -75,8 +76,9 @@ def build_ram_insertion() -> Scene:
 _STICK_LOWER_CORNERS_M = np.array(
     [(i * STICK_HALF_M[0], j * STICK_HALF_M[1], STICK_HALF_M[2]) for i in (-1, 1) for j in (-1, 1)]
 )
+_SEATED_ACROSS_M = CLEARANCE_M + SINKING_M
 _SEATED_LOW_M = np.array(
-    [SOCKET_XY_M[0] - STICK_HALF_M[0] - CLEARANCE_M, SOCKET_XY_M[1] - STICK_HALF_M[1] - CLEARANCE_M]
+    [SOCKET_XY_M[0] - STICK_HALF_M[0] - _SEATED_ACROSS_M, SOCKET_XY_M[1] - STICK_HALF_M[1] - _SEATED_ACROSS_M]
 )
 _SEATED_HIGH_M = 2 * np.array(SOCKET_XY_M) - _SEATED_LOW_M
 
