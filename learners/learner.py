@@ -13,7 +13,7 @@ from learners.metrics import EpisodeTracker, MetricsWriter, read_metrics
 from learners.trainer import Trainer
 from serl_core.config import TaskConfig
 from serl_core.data.episode_log import EpisodeLog
-from serl_core.errors import ConfigError, DataError
+from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.networks.weights import save_policy
 from serl_core.transport.interface import LearnerLink
 from serl_core.types import Transition
@@ -65,9 +65,8 @@ class Learner:
         }
         self._env_steps_told = 0
         self._saved_env_steps = -1
-        self._last_report_s = time.monotonic()
+        self._last_report_s = 0.0
         self._updates_at_report = 0
-        self._updates = 0
 
     def start(self, *, resume: bool) -> None:
         """Take up the run (with `resume`, where it was left), compile, and offer the first weights."""
@@ -79,6 +78,7 @@ class Learner:
             self._trainer.insert(tail)
             self._event("resumed", logged_after_checkpoint=len(tail))
         self._trainer.warm_up()
+        self._last_report_s, self._updates_at_report = time.monotonic(), self._trainer.updates
         self._publish()
         self._report()
 
@@ -89,6 +89,7 @@ class Learner:
         """
         while not stop.is_set():
             if self.advance(IDLE_WAIT_S):
+                self._part()
                 return True
         self._save()
         self._event("stopped")
@@ -127,8 +128,11 @@ class Learner:
             self._link.acknowledge(session, sequence)
 
     def _train_one_step(self) -> None:
-        values = self._trainer.update()
-        self._updates += self._trainer.config.sac.utd_ratio
+        try:
+            values = self._trainer.update()
+        except LearningError as error:
+            self._event("failed", reason=str(error))
+            raise
         trained = self._trainer.pacing.trained_env_steps
         if trained % self._config.publish_every == 0:
             self._publish()
@@ -168,13 +172,12 @@ class Learner:
         }
         save_policy(self._run / "policy.safetensors", dict(weights.params), facts)
         self._event("finished")
+        self._report(is_finished=True)
         logger.info("finished after %d env steps", self._trainer.pacing.trained_env_steps)
-        self._part()
 
     def _part(self) -> None:
-        """Tell the actors that training is over, and keep what they still send until they are gone."""
+        """Keep what the actors still send until they have heard that training is over and are gone."""
         deadline_s = time.monotonic() + PART_TIMEOUT_S
-        self._report(is_finished=True)
         while self._link.counters()["connected"] and time.monotonic() < deadline_s:
             if transitions := self._link.receive(IDLE_WAIT_S):
                 self._keep(transitions)
@@ -197,8 +200,8 @@ class Learner:
             {
                 "env_steps": trainer.pacing.env_steps,
                 "trained_env_steps": trainer.pacing.trained_env_steps,
-                "updates": self._updates,
-                "updates_per_s": (self._updates - self._updates_at_report) / elapsed_s,
+                "updates": trainer.updates,
+                "updates_per_s": (trainer.updates - self._updates_at_report) / elapsed_s,
                 "utd_ratio": trainer.config.sac.utd_ratio,
                 "debt": trainer.pacing.debt,
                 "policy_version": trainer.policy_version,
@@ -208,7 +211,7 @@ class Learner:
                 **self._link.counters(),
             },
         )
-        self._last_report_s, self._updates_at_report = now_s, self._updates
+        self._last_report_s, self._updates_at_report = now_s, trainer.updates
 
     def _event(self, event: str, **facts: object) -> None:
         self._metrics.write("event", {"event": event, "env_steps": self._trainer.pacing.env_steps, **facts})

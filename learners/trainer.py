@@ -74,6 +74,12 @@ class Trainer:
         self._rng = np.random.default_rng(config.seed)
         self._state = self.agent.init(key=jax.random.key(config.seed))
 
+    @property
+    def updates(self) -> int:
+        """Critic updates done since the start of the run."""
+        trained = self.pacing.trained_env_steps - self.pacing.training_starts
+        return self.config.sac.utd_ratio * max(trained, 0)
+
     def insert(self, transitions: Iterable[Transition]) -> None:
         """Take in new online transitions, which the log already holds."""
         for transition in transitions:

@@ -91,7 +91,7 @@ class Sac:
         self.config = config
         self.policy = TanhGaussianPolicy(spec, config.policy)
         encoder = encoder_for(spec)
-        self._critics = CriticEnsemble(encoder, config.critics, config.critic_hidden)
+        self.critics = CriticEnsemble(encoder, config.critics, config.critic_hidden)
         self._target_critics = CriticEnsemble(encoder, config.target_critics, config.critic_hidden)
         self._optimizer = optax.adam(config.learning_rate)
         self._target_entropy = -spec.action.size / 2 if config.target_entropy is None else config.target_entropy
@@ -125,7 +125,7 @@ class Sac:
         key, policy_key, critic_key = jax.random.split(key, 3)
         policy = self.policy.init(key=policy_key)
         observation = Observation(proprio=np.zeros((1, self.spec.proprio_size), np.float32))
-        critic = self._critics.init(critic_key, observation, jnp.zeros((1, self.spec.action.size)))["params"]
+        critic = self.critics.init(critic_key, observation, jnp.zeros((1, self.spec.action.size)))["params"]
         log_temperature = jnp.asarray(math.log(self.config.initial_temperature), jnp.float32)
         zero = jnp.zeros((), jnp.int32)
         return SacState(
@@ -167,7 +167,7 @@ class Sac:
         target = td_target(batch.reward, batch.discount, next_q, config.gamma)
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            q = _q(self._critics, params, batch.observation, batch.action)
+            q = _q(self.critics, params, batch.observation, batch.action)
             return critic_loss(q, target), q.mean()
 
         (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
@@ -182,7 +182,7 @@ class Sac:
     ) -> tuple[SacState, dict[str, jax.Array]]:
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
             action, log_prob = self.policy.sample_with_log_prob(params, observation, key=key)
-            q = _q(self._critics, state.critic, observation, action)
+            q = _q(self.critics, state.critic, observation, action)
             return policy_loss(log_prob, q, jnp.exp(state.log_temperature)), -log_prob.mean()
 
         (value, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
@@ -213,7 +213,8 @@ class Sac:
         self, gradient: Params, loss: jax.Array, params: Params, optimizer: Any
     ) -> tuple[Params, Any, Bool[Array, ""]]:
         """Return parameters and optimiser after one step, or as they were if anything is not finite."""
-        is_good = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+        square = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient))
+        is_good = jnp.isfinite(loss + square)
         updates, new_optimizer = self._optimizer.update(gradient, optimizer)
         keep = partial(jnp.where, is_good)
         new_params = optax.apply_updates(params, updates)

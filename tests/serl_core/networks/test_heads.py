@@ -1,0 +1,34 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from serl_core.networks.encoders import StateEncoder
+from serl_core.networks.heads import MLP, CriticEnsemble, LayerNorm
+from serl_core.types import Observation
+
+
+def test_layer_norm_is_that_of_flax():
+    x = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (5, 4, 32))
+    params = LayerNorm().init(jax.random.key(0), x)
+    params = jax.tree.map(lambda leaf: leaf + jax.random.normal(jax.random.key(1), leaf.shape), params)
+    np.testing.assert_allclose(LayerNorm().apply(params, x), nn.LayerNorm().apply(params, x), rtol=2e-5, atol=2e-5)
+
+
+def test_layer_norm_of_equal_numbers_is_finite():
+    x = jnp.full((3, 16), 1e3)
+    params = LayerNorm().init(jax.random.key(0), x)
+    assert jnp.isfinite(LayerNorm().apply(params, x)).all()
+
+
+def test_ensemble_is_as_many_single_networks():
+    ensemble = CriticEnsemble(StateEncoder(), 3, (16, 8))
+    observation = Observation(proprio=np.ones((7, 4), np.float32))
+    action = jax.random.normal(jax.random.key(0), (7, 2))
+    params = ensemble.init(jax.random.key(1), observation, action)["params"]
+    together = ensemble.apply({"params": params}, observation, action)
+    assert together.shape == (3, 7)
+    for member in range(3):
+        own = jax.tree.map(lambda leaf, i=member: leaf[i], params["mlp"])
+        alone = MLP((16, 8), 1).apply({"params": own}, jnp.concatenate([observation.proprio, action], -1))
+        np.testing.assert_allclose(together[member], alone[:, 0], rtol=1e-5, atol=1e-6)
