@@ -51,6 +51,10 @@ def run_learner(args: LearnerArgs) -> int:
         SerlError: an argument, the task, a file or the port is not as it must be.
     """
     task = load_task(args.task).config
+    trainer_config = TrainerConfig(sac=SacConfig(utd_ratio=args.utd, critics=args.critics), seed=args.seed)
+    config = LearnerConfig(
+        max_env_steps=args.steps, publish_every=args.publish_every, checkpoint_every=args.checkpoint_every
+    )
     enable_compilation_cache()
     args.run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -60,13 +64,9 @@ def run_learner(args: LearnerArgs) -> int:
             raise ConfigError(
                 f"run folder {args.run} holds {log.position} transitions already; go on with --resume, or name another"
             )
-        trainer_config = TrainerConfig(sac=SacConfig(utd_ratio=args.utd, critics=args.critics), seed=args.seed)
         trainer = open_trainer(task, trainer_config, log, run=args.run, demos=args.demos)
         link = stack.enter_context(ZmqLearnerLink(task.digest(), port=args.port))
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
-        config = LearnerConfig(
-            max_env_steps=args.steps, publish_every=args.publish_every, checkpoint_every=args.checkpoint_every
-        )
         learner = Learner(trainer, link, log, metrics, task, config, args.run)
         learner.start(resume=args.resume)
         logger.info("ready at %s", link.address)

@@ -142,6 +142,10 @@ class Trainer:
         _require_finite(params, "the averaged policy's weights")
         return PolicyWeights(self.policy_version, params, self.pacing.env_steps)
 
+    def arrays(self) -> Any:
+        """Return a copy of the agent's whole state, as numpy arrays."""
+        return _copy(self._state)
+
     def save(self) -> None:
         """Write a checkpoint of everything but the buffers, which the log brings back.
 
@@ -149,7 +153,7 @@ class Trainer:
             LearningError: a number of it is not finite; nothing was written.
             DataError: the disk refused it; the checkpoints from before are whole.
         """
-        arrays = _copy(self._state)
+        arrays = self.arrays()
         _require_finite(arrays, "the learner's state")
         facts = {
             "config": _plain(self.config),
@@ -173,7 +177,7 @@ class Trainer:
             DataError: no checkpoint is whole, or the log has less than the checkpoint learned from.
         """
         logged = iter(self._log.transitions())
-        checkpoint = self._checkpoints.newest(_copy(self._state))
+        checkpoint = self._checkpoints.newest(self.arrays())
         if checkpoint is None:
             return list(logged)
         facts = checkpoint.facts

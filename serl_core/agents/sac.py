@@ -23,6 +23,8 @@ from serl_core.networks.encoders import encoder_for
 from serl_core.networks.heads import CriticEnsemble
 from serl_core.types import EnvSpec, Observation, Transition
 
+_CRITICS, _POLICY = 0, 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class SacConfig:
@@ -70,7 +72,7 @@ class SacState(NamedTuple):
     log_temperature: Float[Array, ""]
     temperature_optimizer: optax.OptState
     skipped: Int[Array, ""]  # updates whose loss or gradient was not finite, and which changed nothing
-    skipped_in_a_row: Int[Array, ""]
+    skipped_in_a_row: Int[Array, " 2"]  # of the critics, of the policy: a good one of these does not excuse those
 
 
 class Batch(NamedTuple):
@@ -95,11 +97,12 @@ class Sac:
         self._target_critics = CriticEnsemble(encoder, config.target_critics, config.critic_hidden)
         self._optimizer = optax.adam(config.learning_rate)
         self._target_entropy = -spec.action.size / 2 if config.target_entropy is None else config.target_entropy
+        self._first_state = jax.jit(self._init)
         self._update = jax.jit(self._run_updates, donate_argnums=0)
 
     def init(self, *, key: jax.Array) -> SacState:
         """Return the first state."""
-        return jax.jit(self._init)(key)
+        return self._first_state(key)
 
     def update(self, state: SacState, batch: Transition) -> tuple[SacState, Metrics]:
         """Run all updates of one environment step; `state` is used up.
@@ -140,7 +143,7 @@ class Sac:
             log_temperature=log_temperature,
             temperature_optimizer=self._optimizer.init(log_temperature),
             skipped=zero,
-            skipped_in_a_row=zero,
+            skipped_in_a_row=jnp.zeros(2, jnp.int32),
         )
 
     def _run_updates(self, state: SacState, batch: Batch) -> tuple[SacState, Metrics]:
@@ -150,7 +153,7 @@ class Sac:
         state, critic_metrics = jax.lax.scan(self._update_critic, state, (batch, keys))
         last = jax.tree.map(lambda leaf: leaf[-1], batch.observation)
         state, policy_metrics = self._update_policy(state, last, policy_key)
-        counts = {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
+        counts = {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row.max()}
         return state, Metrics({name: value.mean() for name, value in critic_metrics.items()} | policy_metrics | counts)
 
     def _update_critic(self, state: SacState, inputs: tuple[Batch, jax.Array]) -> tuple[SacState, dict[str, jax.Array]]:
@@ -175,7 +178,11 @@ class Sac:
         follow = jnp.where(is_good, config.tau, 0.0)
         target_critic = jax.tree.map(lambda old, new: old + follow * (new - old), state.target_critic, critic)
         state = state._replace(critic=critic, critic_optimizer=optimizer, target_critic=target_critic)
-        return _count(state, is_good), {"critic_loss": value, "q_mean": q_mean, "target_q_mean": target.mean()}
+        return _count(state, _CRITICS, is_good), {
+            "critic_loss": value,
+            "q_mean": q_mean,
+            "target_q_mean": target.mean(),
+        }
 
     def _update_policy(
         self, state: SacState, observation: Observation, key: jax.Array
@@ -203,7 +210,7 @@ class Sac:
             log_temperature=log_temperature,
             temperature_optimizer=temperature_optimizer,
         )
-        return _count(state, is_good), {
+        return _count(state, _POLICY, is_good), {
             "policy_loss": value,
             "entropy": entropy,
             "temperature": jnp.exp(log_temperature),
@@ -225,9 +232,10 @@ def _q(critics: CriticEnsemble, params: Params, observation: Observation, action
     return jnp.asarray(critics.apply({"params": params}, observation, action))
 
 
-def _count(state: SacState, is_good: Bool[Array, ""]) -> SacState:
+def _count(state: SacState, network: int, is_good: Bool[Array, ""]) -> SacState:
+    in_a_row = jnp.where(is_good, 0, state.skipped_in_a_row[network] + 1)
     return state._replace(
-        skipped=state.skipped + ~is_good, skipped_in_a_row=jnp.where(is_good, 0, state.skipped_in_a_row + 1)
+        skipped=state.skipped + ~is_good, skipped_in_a_row=state.skipped_in_a_row.at[network].set(in_a_row)
     )
 
 

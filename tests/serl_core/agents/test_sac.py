@@ -152,7 +152,17 @@ def test_a_batch_that_is_not_finite_moves_nothing_despite_adam_s_momentum():
     after = frozen(after)
     for name in set(before._fields) - {"key", "skipped", "skipped_in_a_row"}:
         assert is_same(getattr(before, name), getattr(after, name)), name
-    assert after.skipped == after.skipped_in_a_row == metrics.values["skipped"] == SHAPE[0] + 1
+    assert after.skipped == metrics.values["skipped"] == SHAPE[0] + 1
+    np.testing.assert_array_equal(after.skipped_in_a_row, [SHAPE[0], 1])
+    assert metrics.values["skipped_in_a_row"] == SHAPE[0]
+
+
+def test_good_updates_of_the_policy_do_not_hide_broken_critics():
+    state = start()
+    for i in range(3):
+        state, metrics = AGENT.update(state, batch(i, SHAPE, reward=np.full(SHAPE, np.inf, np.float32)))
+    assert metrics.values["skipped_in_a_row"] == 3 * SHAPE[0]
+    assert state.policy_updates == 3
 
 
 @pytest.mark.parametrize("field", ["reward", "next_observation", "action"])
@@ -162,7 +172,7 @@ def test_one_broken_update_is_skipped_and_the_others_count(field):
     array[1, 5] = np.inf if field == "reward" else np.nan
     state, _ = AGENT.update(start(), broken)
     assert state.skipped == 1
-    assert state.skipped_in_a_row == 0
+    assert not state.skipped_in_a_row.any()
     assert not is_same(frozen(state).critic, frozen(start()).critic)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(frozen(state)))
 

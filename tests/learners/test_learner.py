@@ -1,0 +1,178 @@
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from learners.learner import Learner, LearnerConfig
+from learners.metrics import MetricsWriter, read_metrics
+from serl_core.agents.policy import ActingPolicy
+from serl_core.envs.task import load_task
+from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.networks.weights import load_policy
+from serl_core.transport.in_process import InProcessHub
+from serl_core.transport.interface import Hello
+from tests.learners.toy import SAC, Run
+from tests.serl_core.agents.toy import SPEC, Line, stream
+
+TASK = load_task("ram_insertion").config
+
+
+class Desk:
+    """A learner and one actor that sends what it is told, in one thread."""
+
+    def __init__(self, folder, *, resume=False, **config):
+        self.folder = folder
+        self.run = Run(folder)
+        self.link = InProcessHub().open_learner("toy")
+        self.hub = self.link._hub
+        self.metrics = MetricsWriter(folder / "metrics.jsonl")
+        settings = LearnerConfig(**({"max_env_steps": 60, "report_period_s": 0.0} | config))
+        self.learner = Learner(self.run.trainer, self.link, self.run.log, self.metrics, TASK, settings, folder)
+        self.learner.start(resume=resume)
+        self.actor = self.hub.actor()
+        self.welcome = self.actor.connect(Hello(actor_id="a", session="line", spec_digest="toy"), 0.0)
+
+    def send(self, transitions):
+        """Offer and train in lockstep; return whether the run is finished."""
+        for transition in transitions:
+            self.actor.offer([transition])
+            if self.learner.advance(0.0):
+                return True
+        return False
+
+    def records(self, kind):
+        return [record for record in read_metrics(self.folder / "metrics.jsonl") if record["kind"] == kind]
+
+    def stop(self):
+        self.actor.close()
+        self.link.close()
+        self.run.stop()
+        self.metrics.__exit__(None, None, None)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path)
+    yield desk
+    desk.stop()
+
+
+def test_there_are_weights_before_the_first_transition(desk):
+    assert desk.actor.newest_weights(0).version == 1
+
+
+def test_what_is_acknowledged_is_in_the_log(desk):
+    desk.send(stream(0, 10))
+    status = desk.actor.poll()
+    assert status.acked_sequence == 9
+    assert desk.run.log.last_sequences() == {"line": 9}
+    assert status.env_steps == 10
+
+
+def test_nothing_is_acknowledged_that_the_log_refused(desk, monkeypatch):
+    def full(_):
+        raise DataError("no space")
+
+    monkeypatch.setattr(desk.run.log, "append", full)
+    with pytest.raises(DataError, match="no space"):
+        desk.send(stream(0, 1))
+    assert desk.actor.poll().acked_sequence == -1
+
+
+def test_a_backlog_is_taken_in_at_once_and_paid_step_by_step(desk):
+    desk.actor.offer(stream(0, 50))
+    desk.learner.advance(0.0)
+    assert desk.actor.poll().env_steps == 50
+    assert desk.actor.poll() is None
+    desk.learner.advance(0.0)
+    assert desk.actor.poll().trained_env_steps == 22
+
+
+def test_weights_are_published_each_ten_steps(desk):
+    steps = stream(0, 45)
+    desk.send(steps[:39])
+    assert desk.actor.newest_weights(0).version == 2  # at 30
+    desk.send(steps[39:])
+    weights = desk.actor.newest_weights(2)
+    assert weights.version == 3
+    assert weights.env_steps == 40
+    policy = ActingPolicy(SPEC, SAC.policy, seed=0)
+    policy.load(weights.params)
+    assert np.isfinite(policy.mode(Line(0).observe())).all()
+
+
+def test_a_finished_run_leaves_its_policy_and_tells_the_actors(desk):
+    assert desk.send(stream(0, 70))
+    assert desk.actor.poll().is_finished
+    saved = load_policy(desk.folder / "policy.safetensors")
+    assert saved.facts["task"] == TASK.name
+    assert saved.facts["task_digest"] == TASK.digest()
+    assert saved.facts["env_steps"] == 60
+    assert saved.facts["sac"]["gamma"] == SAC.gamma
+    jax.tree.map(np.testing.assert_array_equal, saved.params, dict(desk.run.trainer.final_policy().params))
+    assert desk.records("event")[-1]["event"] == "finished"
+    assert desk.run.checkpoints.newest(desk.run.trainer.arrays()).facts["trained_env_steps"] == 60
+
+
+def test_metrics_tell_updates_and_episodes(desk):
+    steps = stream(0, 50)
+    desk.send(steps)
+    update = desk.records("update")[-1]
+    assert update["env_steps"] == update["trained_env_steps"] == update["online_transitions"] == 50
+    assert update["updates"] == 30 * SAC.utd_ratio
+    assert update["utd_ratio"] == SAC.utd_ratio
+    assert update["debt"] == 0
+    assert update["policy_version"] == 4
+    assert {"critic_loss", "policy_loss", "q_mean", "entropy", "temperature", "skipped", "updates_per_s"} <= set(update)
+    episodes = desk.records("episode")
+    assert len(episodes) == sum(bool(step.end) for step in steps)
+    assert sum(record["length_steps"] for record in episodes) <= 50
+
+
+def test_a_checkpoint_that_fails_is_told_and_training_goes_on(tmp_path, monkeypatch):
+    desk = Desk(tmp_path, checkpoint_every=30)
+
+    def full(*_):
+        raise DataError("no space")
+
+    monkeypatch.setattr(desk.run.checkpoints, "save", full)
+    desk.send(stream(0, 40))
+    assert [event["reason"] for event in desk.records("event")] == ["no space"]
+    assert desk.run.trainer.pacing.trained_env_steps == 40
+    desk.stop()
+
+
+def test_training_that_went_wrong_is_told_before_it_ends(desk):
+    with pytest.raises(LearningError):
+        desk.send([step._replace(reward=1e30) for step in stream(0, 50)])
+    assert desk.records("event")[-1]["event"] == "failed"
+
+
+def test_a_stop_saves_and_a_resume_goes_on_without_telling_twice(tmp_path):
+    steps = stream(0, 70)
+    desk = Desk(tmp_path)
+    desk.send(steps[:35])
+    before = desk.actor.newest_weights(0).version
+    stop = threading.Event()
+    stop.set()
+    assert desk.learner.run(stop) is False
+    told = desk.records("episode")
+    desk.stop()
+
+    desk = Desk(tmp_path, resume=True)
+    assert desk.welcome.acked_sequence == 34
+    assert desk.actor.newest_weights(0).version > before
+    assert desk.records("episode") == told
+    assert desk.send(steps)  # the actor offers all again
+    assert desk.link.counters()["duplicate"] == 35
+    ends = [record["episode"] for record in desk.records("episode")]
+    assert ends == list(range(len(ends)))
+    assert sum(record["length_steps"] for record in desk.records("episode")) <= 60
+    desk.stop()
+
+
+@pytest.mark.parametrize("name", ["max_env_steps", "publish_every", "checkpoint_every"])
+def test_an_impossible_schedule_is_refused_by_name(name):
+    with pytest.raises(ConfigError, match=name):
+        LearnerConfig(**{name: 0})

@@ -1,0 +1,121 @@
+"""The learner as a process: killed, resumed, told to stop."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from learners.main import LearnerArgs, run_learner
+from learners.metrics import read_metrics
+from serl_core.data.episode_log import EpisodeLog
+from serl_core.envs.task import load_task
+from serl_core.errors import SerlError
+from serl_core.transport.interface import Hello
+from serl_core.transport.zmq_transport import ZmqActorLink
+from serl_core.types import EndReason, Observation, Provenance, Transition
+
+TASK = load_task("ram_insertion").config
+PATIENCE_S = 120.0
+
+
+class Program:
+    """One `serl learner`."""
+
+    def __init__(self, run, *extra):
+        self.ready = run / "address"
+        self.ready.unlink(missing_ok=True)
+        arguments = ["--task", "ram_insertion", "--run", str(run), "--port", "0", "--ready-file", str(self.ready)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "serl_core.cli.main", "learner", *arguments, "--utd", "1", *extra],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def address(self):
+        wait_for(lambda: self.ready.exists() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.stderr.read()
+        return self.ready.read_text()
+
+    def end(self, number):
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, said
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def steps(count):
+    rng = np.random.default_rng(0)
+
+    def frame():
+        return Observation(proprio=rng.standard_normal(TASK.env_spec().proprio_size).astype(np.float32))
+
+    for i in range(count):
+        end = EndReason.SUCCESS if i % 10 == 9 else EndReason.RUNNING
+        action = rng.uniform(-1, 1, TASK.action.spec.size).astype(np.float32)
+        provenance = Provenance("session", i, i // 10, 1, i / 10)
+        yield Transition(frame(), action, float(end), float(not end), frame(), False, end, provenance)
+
+
+def deliver(address, transitions, until):
+    link = ZmqActorLink(address)
+    link.connect(Hello(actor_id="a", session="session", spec_digest=TASK.digest()), PATIENCE_S)
+    status = []
+
+    def is_reached():
+        link.offer(transitions)
+        status.append(link.poll(0.1))
+        return status[-1] is not None and until(status[-1])
+
+    wait_for(is_reached)
+    link.close()
+
+
+def test_a_killed_learner_goes_on_where_it_was_and_loses_nothing(tmp_path):
+    everything = list(steps(140))
+    first = Program(tmp_path, "--checkpoint-every", "50")
+    deliver(first.address(), everything[:120], lambda status: status.trained_env_steps >= 110)
+
+    same_run = LearnerArgs(task="ram_insertion", run=tmp_path, port=0)
+    with pytest.raises(SerlError, match="another learner"):
+        run_learner(same_run)
+    assert first.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    with pytest.raises(SerlError, match="--resume"):
+        run_learner(same_run)
+
+    second = Program(tmp_path, "--resume")
+    deliver(second.address(), everything, lambda status: status.trained_env_steps >= 140)
+    status, said = second.end(signal.SIGTERM)
+    assert status == 0, said
+    log = EpisodeLog(tmp_path / "experience", TASK.digest())
+    assert [transition.provenance.sequence for transition in log.transitions()] == list(range(140))
+    log.close()
+    events = [record["event"] for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "event"]
+    assert events == ["resumed", "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"demos": Path("nowhere")}, "no folder nowhere"),
+        ({"steps": 0}, "max_env_steps"),
+        ({"critics": 0}, "target_critics"),
+        ({"task": "nonsense"}, "no such task"),
+    ],
+)
+def test_a_bad_argument_is_named_and_nothing_listens(tmp_path, wrong, sentence):
+    args = LearnerArgs(
+        **({"task": "ram_insertion", "run": tmp_path, "port": 0, "ready_file": tmp_path / "ready"} | wrong)
+    )
+    with pytest.raises(SerlError, match=sentence):
+        run_learner(args)
+    assert not (tmp_path / "ready").exists()

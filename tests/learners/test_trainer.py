@@ -1,0 +1,205 @@
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from learners.checkpoints import Checkpoints
+from learners.trainer import Trainer
+from serl_core.errors import ConfigError, DataError, LearningError
+from tests.learners.toy import SAC, Run
+from tests.serl_core.agents.toy import config, stream
+
+
+def everything(run):
+    """All that a run has learned, as bytes."""
+    weights = run.trainer.policy_weights().params, run.trainer.final_policy().params
+    run.trainer.save()
+    checkpoint = run.checkpoints.newest(run.trainer.arrays())
+    facts = {name: checkpoint.facts[name] for name in ("env_steps", "trained_env_steps", "rng", "acked")}
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((weights, checkpoint.arrays))], facts
+
+
+def finished(folder, transitions, **options):
+    run = Run(folder, **options)
+    run.take(transitions)
+    result = everything(run)
+    run.stop()
+    return result
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(tmp_path):
+    steps = stream(0, 60)
+    first = finished(tmp_path / "a", steps)
+    assert finished(tmp_path / "b", steps) == first
+    assert finished(tmp_path / "c", steps, seed=1) != first
+
+
+@pytest.mark.parametrize("logged", [100, 137])
+def test_200_steps_are_100_a_crash_a_resume_and_the_rest_to_the_bit(tmp_path, logged):
+    """The checkpoint is of step 100; the log may have gone on before the crash."""
+    steps = stream(0, 200)
+    run = Run(tmp_path / "crashed")
+    run.take(steps[:100])
+    run.trainer.save()
+    run.take(steps[100:logged])
+    run.stop()
+    run = Run(tmp_path / "crashed")
+    tail = run.trainer.resume()
+    assert len(tail) == logged - 100
+    run.learn(tail)
+    run.take(steps[logged:])
+    resumed = everything(run)
+    run.stop()
+    assert resumed == finished(tmp_path / "whole", steps)
+
+
+def test_resume_without_a_checkpoint_learns_the_log_once(tmp_path):
+    steps = stream(0, 50)
+    run = Run(tmp_path / "crashed")
+    run.log.append(steps)
+    run.stop()
+    run = Run(tmp_path / "crashed")
+    run.learn(run.trainer.resume())
+    assert everything(run) == finished(tmp_path / "whole", steps)
+    run.stop()
+
+
+def test_a_corrupt_newest_checkpoint_costs_time_and_nothing_else(tmp_path):
+    steps = stream(0, 60)
+    run = Run(tmp_path / "crashed")
+    for part in (steps[:30], steps[30:50]):
+        run.take(part)
+        run.trainer.save()
+    run.take(steps[50:])
+    run.stop()
+    (tmp_path / "crashed" / "checkpoints" / "000002" / "facts.json").write_text("{}")
+    run = Run(tmp_path / "crashed")
+    tail = run.trainer.resume()
+    assert len(tail) == 30
+    run.learn(tail)
+    assert everything(run) == finished(tmp_path / "whole", steps)
+    run.stop()
+
+
+def test_versions_after_a_resume_are_above_all_that_were_published(tmp_path):
+    run = Run(tmp_path)
+    run.take(stream(0, 30))
+    run.trainer.save()
+    published = 0
+    for transition in stream(0, 40)[30:]:
+        run.take([transition])
+        published = run.trainer.policy_weights().version
+    run.stop()
+    run = Run(tmp_path)
+    run.trainer.resume()
+    assert run.trainer.policy_weights().version > published
+    run.stop()
+
+
+def test_resume_with_another_config_is_refused_by_name(tmp_path):
+    run = Run(tmp_path)
+    run.trainer.save()
+    run.stop()
+    run = Run(tmp_path, sac=dataclasses.replace(SAC, critics=3))
+    with pytest.raises(ConfigError, match=r"config\.sac\.critics: the run was started with 2, got 3"):
+        run.trainer.resume()
+    run.stop()
+
+
+def test_a_log_shorter_than_its_checkpoint_is_refused(tmp_path):
+    run = Run(tmp_path)
+    run.take(stream(0, 40))
+    run.trainer.save()
+    run.stop()
+    next((tmp_path / "experience" / "episodes").iterdir()).unlink()
+    run = Run(tmp_path)
+    with pytest.raises(DataError, match="learned from 40 transitions"):
+        run.trainer.resume()
+    run.stop()
+
+
+def test_updates_begin_at_training_starts_and_follow_each_step(tmp_path):
+    run = Run(tmp_path, training_starts=20)
+    for step, transition in enumerate(stream(0, 40), start=1):
+        run.log.append([transition])
+        run.trainer.insert([transition])
+        updates = 0
+        while run.trainer.can_update():
+            run.trainer.update()
+            updates += 1
+        assert updates == (step > 20)
+    assert run.trainer.updates == 20 * SAC.utd_ratio
+    run.stop()
+
+
+def test_demonstrations_and_interventions_make_the_demo_half(tmp_path):
+    run = Run(tmp_path)
+    steps = stream(0, 20)
+    run.take(steps)
+    assert len(run.trainer.demonstrations) == 30
+    assert len(run.trainer.online.interventions) == sum(step.is_intervention for step in steps)
+    assert len(run.trainer.online) == 20
+    run.stop()
+
+
+def test_warming_up_learns_nothing(tmp_path):
+    steps = stream(0, 40)
+    run = Run(tmp_path / "warm")
+    run.trainer.warm_up()
+    run.take(steps)
+    assert everything(run) == finished(tmp_path / "cold", steps)
+    run.stop()
+
+
+def test_training_stops_by_name_after_ten_updates_that_are_not_finite(tmp_path):
+    run = Run(tmp_path)
+    run.take(stream(0, 30))
+    before = run.trainer.policy_weights().params
+    extreme = [step._replace(reward=1e30) for step in stream(1, 40, "extreme")]
+    run.log.append(extreme)
+    run.trainer.insert(extreme)  # owes 40 updates
+    with pytest.raises(LearningError, match=r"not finite for 1\d updates in a row"):
+        run.pay()
+    after = run.trainer.policy_weights().params
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    run.stop()
+
+
+def test_weights_that_are_not_finite_are_neither_published_nor_saved(tmp_path):
+    run = Run(tmp_path)
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, run.trainer.arrays().policy)
+    run.trainer._state = run.trainer._state._replace(policy=broken, averaged_policy=broken)
+    for publish in (run.trainer.policy_weights, run.trainer.final_policy, run.trainer.save):
+        with pytest.raises(LearningError, match="not finite"):
+            publish()
+    assert not list(tmp_path.glob("checkpoints/*"))
+    run.stop()
+
+
+def test_published_weights_do_not_change_with_later_updates(tmp_path):
+    run = Run(tmp_path)
+    run.take(stream(0, 25))
+    weights = run.trainer.policy_weights()
+    before = jax.tree.map(np.copy, weights.params)
+    run.take(stream(1, 10, "later"))
+    jax.tree.map(np.testing.assert_array_equal, weights.params, before)
+    run.stop()
+
+
+def test_a_run_without_demonstrations_learns_from_what_comes(tmp_path):
+    whole = Run(tmp_path)
+    trainer = Trainer(
+        whole.trainer.spec,
+        dataclasses.replace(whole.trainer.config, sac=config(batch_size=8, utd_ratio=1)),
+        [],
+        whole.log,
+        Checkpoints(tmp_path / "checkpoints"),
+    )
+    trainer.insert(itertools.islice(stream(0, 30), 25))
+    while trainer.can_update():
+        metrics = trainer.update()
+    assert metrics["skipped"] == 0
+    whole.stop()
