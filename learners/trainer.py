@@ -123,7 +123,8 @@ class Trainer:
             is_intervention=np.zeros(shape, np.bool_),
             end=np.zeros(shape, np.int8),
         )
-        jax.block_until_ready(self.agent.update(self.agent.init(key=jax.random.key(0)), batch))
+        _, metrics = self.agent.update(self.agent.init(key=jax.random.key(0)), batch)
+        jax.device_get(metrics)
 
     def policy_weights(self) -> PolicyWeights:
         """Return the policy as it is now, under the next version.
@@ -215,7 +216,7 @@ def _with_keys(tree: Any, *, like: Any) -> Any:
 
 
 def _is_key(leaf: Any) -> bool:
-    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+    return bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _plain(config: TrainerConfig) -> dict[str, Any]:
