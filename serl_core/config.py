@@ -75,9 +75,9 @@ class ProprioTerm(Enum):
 class ProprioScale:
     """What each unit is multiplied by, so that the networks see numbers of order one."""
 
-    per_m: float = 10.0
-    per_rad: float = 5.0
-    per_m_s: float = 1.0
+    per_m: float = 50.0
+    per_rad: float = 20.0
+    per_m_s: float = 8.0
     per_rad_s: float = 1.0
     per_n: float = 0.02
     per_nm: float = 0.2

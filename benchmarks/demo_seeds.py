@@ -1,0 +1,69 @@
+"""The demo over several seeds, one after the other: the README's result and its picture.
+
+`python benchmarks/demo_seeds.py --seeds 0 1 2 --folder runs/seeds` runs what is not there yet, prints a line
+per seed, and draws the learning curves of all into `docs/pictures/learning.png`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+PICTURE = Path("docs/pictures/learning.png")
+COLOURS = ("#2456a6", "#b36b00", "#1f7a4d", "#8a3ffc", "#b3261e")
+
+
+def run(seed: int, steps: int, folder: Path) -> Path:
+    """Run the demo of one seed unless its summary is there; return the run's folder."""
+    path = folder / f"seed{seed}"
+    if not (path / "summary.json").exists():
+        demo = ["demo", "--seed", str(seed), "--steps", str(steps), "--run", str(path)]
+        subprocess.run([sys.executable, "-m", "serl_core.cli.main", *demo], check=False)
+    return path
+
+
+def draw(runs: list[Path]) -> None:
+    """Draw success, interventions and cycle time over the environment steps, a colour per seed."""
+    figure = Figure(figsize=(10, 2.8), layout="constrained")
+    panels = figure.subplots(1, 3)
+    curves = (
+        ("Success of the policy alone, %", "autonomous_success_20", 100.0),
+        ("Steps intervened, %", "intervention_rate_20", 100.0),
+        ("Cycle time, s", "cycle_time_s_20", 1.0),
+    )
+    for axes, (title, key, factor) in zip(panels, curves, strict=True):
+        for path, colour in zip(runs, COLOURS, strict=False):
+            records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+            points = [(r["env_steps"], factor * r[key]) for r in records if r.get(key) is not None]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.3, label=path.name)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_xlabel("environment steps", fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    demonstrations = [json.loads((path / "summary.json").read_text())["demonstration_cycle_s"] for path in runs]
+    mean_s = sum(demonstrations) / len(demonstrations)
+    panels[2].axhline(mean_s, color="#777", linestyle="--", linewidth=1)
+    panels[2].annotate("demonstrations", (0, mean_s), xytext=(3, 3), textcoords="offset points", fontsize=8)
+    panels[0].legend(fontsize=8, frameon=False)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def main() -> None:
+    """Run, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
+    args = parser.parse_args()
+    runs = [run(seed, args.steps, args.folder) for seed in args.seeds]
+    for path in runs:
+        print(path, (path / "summary.json").read_text().replace("\n", ""))
+    draw(runs)
+
+
+if __name__ == "__main__":
+    main()
