@@ -50,6 +50,7 @@ def create_app(service: RobotService, token: str, hosts: Collection[str] = LOCAL
     routes = (
         Route("/v1/lease", messages.LeaseRequest, Lease, service.lease),
         Route("/v1/pose", messages.PoseCommand, RobotState, service.pose),
+        Route("/v1/wrench", messages.WrenchCommand, RobotState, service.wrench),
         Route("/v1/move", messages.MoveCommand, Job, service.move),
         Route("/v1/joint_reset", messages.JointResetCommand, Job, service.joint_reset),
         Route("/v1/impedance", messages.ImpedanceCommand, RobotState, service.impedance),

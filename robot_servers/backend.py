@@ -16,10 +16,11 @@ Floats = NDArray[np.float64]
 
 
 class Reference(NamedTuple):
-    """The set-point of one control tick, base frame."""
+    """The set-point of one control tick, base frame, and the wrench to push with on top."""
 
     position_m: Floats  # [3]
     quaternion: Floats  # [4] xyzw, unit
+    wrench: Floats | None = None  # [6] in N and Nm on the tool, in the measured tool frame; None pushes with none
 
 
 Servo = Callable[[float, Floats, Floats], Reference]

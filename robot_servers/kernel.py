@@ -9,10 +9,20 @@ import math
 from collections.abc import Callable
 
 from robot_servers.backend import Floats, Reference
+from robot_servers.feed_forward import FeedForward
 from robot_servers.lease import LeaseBook
-from robot_servers.limits import Refusal, SafetyLimits, angle_between, check_pose, check_range, check_step, check_tilt
+from robot_servers.limits import (
+    Refusal,
+    SafetyLimits,
+    angle_between,
+    check_pose,
+    check_range,
+    check_step,
+    check_tilt,
+    check_wrench,
+)
 from robot_servers.slew import MinimumJerk, SetPoint
-from serl_core.robots.messages import Job, Lease, Mode, MoveCommand, Vector7
+from serl_core.robots.messages import Job, Lease, Mode, MoveCommand, Vector6, Vector7
 
 SETTLE_S = 0.3  # after a move's set-point has arrived: let the arm follow
 ARRIVE_WITHIN_S = 1.0  # then it must be near
@@ -41,6 +51,7 @@ class SafetyKernel:
         self._low = tuple(low - limits.box_exit_m for low in limits.box_low_m)
         self._high = tuple(high + limits.box_exit_m for high in limits.box_high_m)
         self._set_point = SetPoint(limits)
+        self._feed_forward = FeedForward()
         self._mode = Mode.HOLD
         self._stop_cause: str | None = None
         self._fault: str | None = None
@@ -61,7 +72,10 @@ class SafetyKernel:
         """What the arm is doing."""
         if self._fault is not None:
             return Mode.FAULT
-        return self._mode if self._stop_cause is None else Mode.STOPPED
+        if self._stop_cause is not None:
+            return Mode.STOPPED
+        is_pushing = self._mode is Mode.HOLD and self._feed_forward.wrench is not None
+        return Mode.TRACKING if is_pushing else self._mode
 
     @property
     def fault(self) -> str | None:
@@ -76,7 +90,7 @@ class SafetyKernel:
     # ---- the control loop
 
     def tick(self, now_s: float, position: Floats, quaternion: Floats) -> Reference:
-        """Return the set-point of this control tick.
+        """Return the set-point and the feed-forward wrench of this control tick.
 
         Args:
             now_s: the robot's clock.
@@ -86,7 +100,11 @@ class SafetyKernel:
         dt_s = now_s - self._now_s
         self._now_s = now_s
         self._measure(position, quaternion)
-        if self._must_hold or (self._stop_cause is not None and self._mode is not Mode.HOLD):
+        feed_forward = self._feed_forward
+        is_idle = self._mode is Mode.HOLD and feed_forward.wrench is None
+        if feed_forward.wrench is not None:
+            self._tick_wrench()
+        if self._must_hold or (self._stop_cause is not None and not is_idle):
             self._hold()
         elif self._mode is Mode.TRACKING:
             if now_s - self._command_s > self.limits.command_timeout_s:
@@ -96,7 +114,8 @@ class SafetyKernel:
                 self._set_point.advance(self._target, dt_s)
         elif self._mode is Mode.MOVING:
             self._tick_move(dt_s)
-        return self._set_point.reference
+        reference = self._set_point.reference
+        return reference if feed_forward.wrench is None else reference._replace(wrench=feed_forward.wrench)
 
     def expire_lease(self, live_s: float) -> None:
         """Take the lease from a holder that is silent for too long, and hold."""
@@ -144,11 +163,7 @@ class SafetyKernel:
 
     def track(self, epoch: int, sequence: int | None, pose: Vector7, live_s: float) -> None:
         """Follow a new target from now on."""
-        self.check_free(epoch)
-        if self.mode is Mode.MOVING:
-            raise Refusal(423, "moving", "the arm is on a move of the server; wait for it or stop it")
-        measured = self._measured_pose()
-        self.leases.check_command(sequence, self._now_s)
+        measured = self._check_command(epoch, sequence)
         target = check_pose(pose, self.limits)
         check_step(target, measured, self.limits)
         self.leases.count_command(sequence, self._now_s, live_s)
@@ -158,6 +173,19 @@ class SafetyKernel:
         if self._mode is not Mode.TRACKING:
             self._on_event("mode", "tracking")
             self._mode = Mode.TRACKING
+
+    def push(self, epoch: int, wrench: Vector6, live_s: float) -> None:
+        """Push with a feed-forward wrench (tool frame) on top of the impedance, until its time-out.
+
+        The set-point stays what it is: held, or the target of commands that still come in time.
+        """
+        measured = self._check_command(epoch, None)
+        check_wrench(wrench, self.limits)
+        self.leases.count_command(None, self._now_s, live_s)
+        self._settle_hold()
+        if self._feed_forward.wrench is None:
+            self._on_event("wrench", "on")
+        self._feed_forward.command(wrench, self._now_s, measured)
 
     def move(self, command: MoveCommand) -> Job:
         """Start a minimum-jerk move from the present set-point."""
@@ -249,6 +277,7 @@ class SafetyKernel:
         if self._measured is None:
             return  # nothing sound was measured yet: keep the set-point
         self._must_hold = False
+        self._feed_forward.clear()
         self._cancel_job(self.fault or "held")
         if self._mode is not Mode.HOLD:
             self._on_event("mode", "hold")
@@ -259,6 +288,18 @@ class SafetyKernel:
         """Carry out a hold that waits for its tick now: that tick must not undo a newer command."""
         if self._must_hold:
             self._hold()
+
+    def _tick_wrench(self) -> None:
+        """End a wrench whose command is old; hold when the arm has become too fast under it."""
+        feed_forward, limits = self._feed_forward, self.limits
+        if feed_forward.age_s(self._now_s) > limits.wrench_timeout_s:
+            self._on_event("watchdog", f"no wrench for {limits.wrench_timeout_s:g} s: zero")
+            feed_forward.clear()
+            return
+        speed_m_s = feed_forward.speed_m_s(self._now_s, self._measured_pose())
+        if speed_m_s > limits.speed_m_s:
+            self._on_event("wrench", f"the arm moves at {speed_m_s:.3f} m/s: hold")
+            self._must_hold = True
 
     def _tick_move(self, dt_s: float) -> None:
         elapsed_s = self._now_s - self._move_s
@@ -285,6 +326,15 @@ class SafetyKernel:
             self._finish_job("failed", f"the arm is {1e3 * distance:.1f} mm and {angle:.3f} rad short of the goal")
             self._must_hold = True
 
+    def _check_command(self, epoch: int, sequence: int | None) -> Vector7:
+        """Refuse a target or wrench that may not come now; return the measured pose."""
+        self.check_free(epoch)
+        if self.mode is Mode.MOVING:
+            raise Refusal(423, "moving", "the arm is on a move of the server; wait for it or stop it")
+        measured = self._measured_pose()
+        self.leases.check_command(sequence, self._now_s)
+        return measured
+
     def _check_idle(self) -> None:
         if self.mode is Mode.MOVING:
             raise Refusal(409, "busy", "a move or joint reset is under way")
@@ -296,6 +346,7 @@ class SafetyKernel:
 
     def _begin_job(self, kind: str) -> Job:
         self.job = Job(id=1 if self.job is None else self.job.id + 1, kind=kind, state="running")
+        self._feed_forward.clear()
         self._on_event("mode", kind)
         self._mode = Mode.MOVING
         return self.job

@@ -18,6 +18,7 @@ from serl_core.robots.messages import (
     Message,
     Problem,
     Vector3,
+    Vector6,
     Vector7,
     decode,
 )
@@ -90,6 +91,9 @@ class SafetyLimits(Message, frozen=True):
     load_center_m: float = 0.3
     gripper_speed_m_s: float = 0.1
     gripper_force_n: float = 60.0
+    wrench_force_n: float = 20.0  # feed-forward, per axis
+    wrench_torque_nm: float = 5.0
+    wrench_timeout_s: float = 0.1
 
     def __post_init__(self) -> None:
         for axis, low, high in zip("xyz", self.box_low_m, self.box_high_m, strict=True):
@@ -101,6 +105,9 @@ class SafetyLimits(Message, frozen=True):
         _require("acceleration_rad_s2", self.acceleration_rad_s2, 0.1, 25.0)
         _require("command_timeout_s", self.command_timeout_s, 0.1, 1.0)
         _require("lease_timeout_s", self.lease_timeout_s, 0.5, 10.0)
+        _require("wrench_force_n", self.wrench_force_n, 0.0, 50.0)
+        _require("wrench_torque_nm", self.wrench_torque_nm, 0.0, 25.0)
+        _require("wrench_timeout_s", self.wrench_timeout_s, 0.01, 0.5)
 
 
 def load_limits(path: Path | None) -> SafetyLimits:
@@ -229,6 +236,14 @@ def check_gripper(command: GripperCommand, limits: SafetyLimits) -> None:
     check_range("position", command.position, 0.0, 1.0)
     check_range("speed_m_s", command.speed_m_s, 0.001, limits.gripper_speed_m_s)
     check_range("force_n", command.force_n, 0.0, limits.gripper_force_n)
+
+
+def check_wrench(wrench: Vector6, limits: SafetyLimits) -> None:
+    """Refuse a feed-forward wrench with an axis beyond its limit."""
+    check_finite("wrench", wrench, 6)
+    for i, value in enumerate(wrench):
+        limit = limits.wrench_force_n if i < 3 else limits.wrench_torque_nm
+        check_range(f"wrench[{i}]", value, -limit, limit)
 
 
 def check_load(command: LoadCommand, limits: SafetyLimits) -> None:

@@ -24,7 +24,9 @@ from serl_core.robots.messages import (
     SimAdvanceCommand,
     SimResetCommand,
     StreamCommand,
+    Vector6,
     Vector7,
+    WrenchCommand,
 )
 from serl_core.robots.problems import error_of
 
@@ -90,6 +92,10 @@ class LocalRobot:
     def set_impedance(self, params: ImpedanceParams) -> None:
         """Change gains and clips."""
         self._call(self._service.impedance, ImpedanceCommand(epoch=self._lease(), params=params))
+
+    def set_wrench(self, wrench: Vector6) -> None:
+        """Push with a feed-forward wrench for a moment."""
+        self._call(self._service.wrench, WrenchCommand(epoch=self._lease(), wrench=wrench))
 
     def set_gripper(self, position: float) -> None:
         """Open or close the gripper."""

@@ -47,6 +47,7 @@ from serl_core.robots.messages import (
     SimResetCommand,
     SimTruth,
     StreamCommand,
+    WrenchCommand,
 )
 
 JOINT_RESET_TOLERANCE_RAD = 0.01
@@ -209,6 +210,14 @@ class RobotService:
         """Follow a new target; return at once."""
         with self._commands:
             self._track(command.epoch, None, command)
+        return self.state()
+
+    def wrench(self, command: WrenchCommand) -> RobotState:
+        """Push with a feed-forward wrench for a moment; return at once."""
+        with self._commands:
+            self._require_fresh()
+            with self._lock:
+                self._kernel.push(command.epoch, command.wrench, self._liveness())
         return self.state()
 
     def move(self, command: MoveCommand) -> Job:

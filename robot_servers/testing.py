@@ -32,7 +32,7 @@ class PointMassBackend:
 
     def __init__(self, *, is_lockstep: bool = True) -> None:
         self.is_lockstep = is_lockstep
-        self.references: list[tuple[float, ...]] = []  # (time, x, y, z, qx, qy, qz, qw) of every tick
+        self.references: list[tuple[float, ...]] = []  # (time, pose [7], feed-forward wrench [6]) of every tick
         self.calls: list[tuple[object, ...]] = []
         self.wrench = STILL
         self.follows = True  # False: blocked by an obstacle
@@ -148,11 +148,11 @@ class PointMassBackend:
     def _tick(self) -> None:
         assert self._servo is not None, "advance before start"
         self._ticks += 1
-        position, quaternion = self._servo(self.now_s(), self._position, self._quaternion)
+        position, quaternion, wrench = self._servo(self.now_s(), self._position, self._quaternion)
         x, y, z = position.tolist()
         qx, qy, qz, qw = quaternion.tolist()
         self._reference = (x, y, z, qx, qy, qz, qw)
-        self.references.append((self.now_s(), *self._reference))
+        self.references.append((self.now_s(), *self._reference, *(STILL if wrench is None else wrench.tolist())))
         if self._reset_until_s is not None:
             self._position = self._position + np.array([0.0, 0.0, 0.05 * TICK_S])
         elif self.follows:

@@ -125,7 +125,8 @@ class MujocoBackend:
             law.restart(position, quaternion)  # so that ending it at any tick holds the pose of that tick
             torque = limiter.apply(joint_reset.torque(world.q, world.dq), world.compensation())
         elif limiter.numeric_fault or law.follow(reference):
-            law_torque = law.torque(position, quaternion, world.q, world.dq, world.jacobian)
+            wrench = None if limiter.numeric_fault else reference.wrench
+            law_torque = law.torque(position, quaternion, world.q, world.dq, world.jacobian, wrench)
             torque = limiter.apply(law_torque, world.compensation())
         else:
             torque = limiter.repeat()

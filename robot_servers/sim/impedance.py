@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robot_servers.backend import Reference
 from robot_servers.sim.gains import RampedGains
-from robot_servers.sim.kinematics import JOINTS, rotation_error
+from robot_servers.sim.kinematics import JOINTS, rotated, rotation_error
 from robot_servers.sim.model import PERIOD_S, REST_Q
 from serl_core.robots.messages import ImpedanceParams
 
@@ -61,11 +61,12 @@ class TorqueLimiter:
 
 
 class ImpedanceLaw:
-    """F = K clip(e) - D J dq + Ki integral; tau = J^T F + null-space posture torque.
+    """F = K clip(e) - D J dq + Ki integral + R w; tau = J^T F + null-space posture torque.
 
     e is the position error and the vector part of the error quaternion (half the angle), base frame,
-    each axis clipped per sign. Spring and integral together stay within K * clip, so that bounds the
-    force on any contact. The reference passes a first-order filter, slerp for its rotation.
+    each axis clipped per sign. Spring and integral together stay within K * clip, so that and the
+    feed-forward wrench w, if there is one, bound the force on any contact. The reference's pose passes a
+    first-order filter, slerp for its rotation.
     """
 
     def __init__(self, params: ImpedanceParams, *, target_filter_s: float = 0.02) -> None:
@@ -83,7 +84,7 @@ class ImpedanceLaw:
         self._ticks = 0
         self._rest = np.array(REST_Q)
         self._twist = np.zeros(6)
-        self._wrench = np.zeros(6)
+        self._force = np.zeros(6)
         self._posture = np.zeros(JOINTS)
         self._damping = np.zeros(JOINTS)
         self._torque = np.zeros(JOINTS)
@@ -107,7 +108,15 @@ class ImpedanceLaw:
         self.quaternion = _slerp(self.quaternion, quaternion, share)
         return True
 
-    def torque(self, position_m: Floats, quaternion: Floats, q: Floats, dq: Floats, jacobian: Floats) -> Floats:
+    def torque(
+        self,
+        position_m: Floats,
+        quaternion: Floats,
+        q: Floats,
+        dq: Floats,
+        jacobian: Floats,
+        wrench: Floats | None = None,
+    ) -> Floats:
         """Return the torque [7] in Nm (a view), without the arm's own compensation of gravity and Coriolis.
 
         Args:
@@ -116,12 +125,13 @@ class ImpedanceLaw:
             q: joint angles in rad [7].
             dq: joint speeds in rad/s [7].
             jacobian: of the tool centre point, base frame [6, 7].
+            wrench: feed-forward, tool frame [6].
         """
         x, y, z = position_m.tolist()
         to_x, to_y, to_z = self.position_m
         error = (to_x - x, to_y - y, to_z - z, *rotation_error(self.quaternion, quaternion.tolist()))
         twist = np.matmul(jacobian, dq, out=self._twist).tolist()
-        wrench = []
+        force = []
         for axis, (stiffness, damping, ki, most_down, most_up) in enumerate(self.gains.axes):
             spring = stiffness * error[axis] + ki * self._integral[axis]
             if spring > most_up:
@@ -130,9 +140,12 @@ class ImpedanceLaw:
                 spring = -most_down
             elif ki and math.isfinite(spring):
                 self._integral[axis] += error[axis] * PERIOD_S  # only inside the clip: no wind-up
-            wrench.append(spring - damping * twist[axis])
-        self._wrench[:] = wrench
-        torque = np.matmul(self._wrench, jacobian, out=self._torque)
+            force.append(spring - damping * twist[axis])
+        self._force[:] = force
+        if wrench is not None:
+            tool, push = quaternion.tolist(), wrench.tolist()
+            self._force += (*rotated(tool, push[:3]), *rotated(tool, push[3:]))
+        torque = np.matmul(self._force, jacobian, out=self._torque)
         torque += self._posture_torque(q, dq, jacobian)
         return torque
 

@@ -29,7 +29,9 @@ from serl_core.robots.messages import (
     SimAdvanceCommand,
     SimResetCommand,
     StreamCommand,
+    Vector6,
     Vector7,
+    WrenchCommand,
     decode,
     encode,
 )
@@ -144,6 +146,10 @@ class HttpRobot:
     def set_impedance(self, params: ImpedanceParams) -> None:
         """Change gains and clips; they ramp."""
         self._post("/v1/impedance", ImpedanceCommand(epoch=self._epoch(), params=params), RobotState)
+
+    def set_wrench(self, wrench: Vector6) -> None:
+        """Push with `wrench` (tool frame) on top of the impedance for 0.1 s; returns at once."""
+        self._post("/v1/wrench", WrenchCommand(epoch=self._epoch(), wrench=wrench), RobotState)
 
     def set_gripper(self, position: float) -> None:
         """Open (1) or close (0) the gripper; returns at once."""

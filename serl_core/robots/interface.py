@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from serl_core.robots.messages import Health, ImpedanceParams, RobotState, Vector7
+from serl_core.robots.messages import Health, ImpedanceParams, RobotState, Vector6, Vector7
 
 
 @runtime_checkable  # the type checks under pytest ask for it
@@ -36,6 +36,12 @@ class Robot(Protocol):
 
     def set_impedance(self, params: ImpedanceParams) -> None:
         """Change gains and clips; they ramp."""
+
+    def set_wrench(self, wrench: Vector6) -> None:
+        """Push with a feed-forward wrench, N and Nm on the tool in the tool frame; returns at once.
+
+        It adds to the impedance, and is zero again 0.1 s of robot time after the newest call.
+        """
 
     def set_gripper(self, position: float) -> None:
         """Open (1) or close (0) the gripper; returns at once."""

@@ -27,7 +27,7 @@ class Mode(Enum):
     """What the arm is doing."""
 
     HOLD = "hold"  # compliant at its set-point: no controller, or the last command is too old
-    TRACKING = "tracking"  # following the targets of the lease holder
+    TRACKING = "tracking"  # following the targets of the lease holder, or pushing with its wrench
     MOVING = "moving"  # on a server-side move or joint reset
     STOPPED = "stopped"  # latched by /v1/stop; only /v1/resume ends it
     FAULT = "fault"  # latched by a reflex or a fault; only /v1/recover ends it
@@ -156,7 +156,10 @@ class LoadCommand(Message, frozen=True):
 
 
 class WrenchCommand(Message, frozen=True):
-    """POST /v1/wrench: a feed-forward wrench in the end-effector frame (dynamic tasks)."""
+    """POST /v1/wrench: a feed-forward wrench in the end-effector frame (dynamic tasks).
+
+    It is what the tool pushes with, on top of the impedance, until 0.1 s of robot time after the newest command.
+    """
 
     epoch: int
     wrench: Vector6

@@ -5,7 +5,7 @@ import numpy as np
 from serl_core.clock import ManualClock
 from serl_core.errors import RobotError, RobotFault
 from serl_core.geometry import distance, interpolate
-from serl_core.robots.messages import Health, ImpedanceParams, Mode, RobotState, SimTruth, Vector7
+from serl_core.robots.messages import Health, ImpedanceParams, Mode, RobotState, SimTruth, Vector6, Vector7
 
 STILL = (0.0,) * 6
 REST_Q = (0.0, 0.0, 0.0, -1.9, 0.0, 1.9, 0.785)
@@ -38,6 +38,7 @@ class FakeRobot:
         self.calls: list[str] = []  # the names of all calls but state and health, in order
         self.replies_after_s: list[float] = []  # what each step asked for
         self.impedance = ImpedanceParams()
+        self.wrenches: list[Vector6] = []  # of all calls of set_wrench; they move nothing
         self._start, self._target, self._gain = start, target, gain
         self._is_lockstep = is_lockstep
         self._moves_short = moves_short
@@ -118,6 +119,11 @@ class FakeRobot:
         """Remember `params`."""
         self._begin("set_impedance")
         self.impedance = params
+
+    def set_wrench(self, wrench: Vector6) -> None:
+        """Remember `wrench`."""
+        self._begin("set_wrench")
+        self.wrenches.append(wrench)
 
     def set_gripper(self, position: float) -> None:
         """Move the gripper at once."""

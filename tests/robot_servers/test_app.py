@@ -25,6 +25,7 @@ GAINS = {
 VALID: dict[str, dict[str, Any]] = {  # one body per route; epoch 1 is the fixture's lease
     "/v1/lease": {"action": "renew", "owner": "test", "epoch": 1},
     "/v1/pose": {"epoch": 1, "pose": list(HOME)},
+    "/v1/wrench": {"epoch": 1, "wrench": [5.0, 0.0, 0.0, 0.0, 0.0, 1.0]},
     "/v1/move": {"epoch": 1, "pose": list(HOME), "speed_m_s": 0.1, "speed_rad_s": 0.5},
     "/v1/joint_reset": {"epoch": 1},
     "/v1/impedance": {"epoch": 1, "params": GAINS},

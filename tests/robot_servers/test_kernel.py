@@ -14,6 +14,7 @@ from serl_core.robots.messages import Mode, MoveCommand, Vector7
 
 HOME: Vector7 = (0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0)
 TICK_S = 0.001
+PUSH = (5.0, 0.0, -3.0, 0.0, 0.0, 1.0)
 
 
 class Rig:
@@ -27,6 +28,7 @@ class Rig:
         self.ticks = 0
         self.log: list[tuple[float, ...]] = []
         self.follows = True
+        self.wrench: tuple[float, ...] | None = None  # in the newest reference
         self.run(0.001)
         self.epoch = self.kernel.acquire("test", 0.0).epoch
 
@@ -35,6 +37,7 @@ class Rig:
             self.ticks += 1
             reference = self.kernel.tick(self.ticks * TICK_S, self.position, self.quaternion)
             self.log.append((*reference.position_m.tolist(), *reference.quaternion.tolist()))
+            self.wrench = None if reference.wrench is None else tuple(reference.wrench.tolist())
             if self.follows:
                 self.position = self.position + 0.1 * (reference.position_m - self.position)
                 self.quaternion = reference.quaternion
@@ -46,6 +49,16 @@ class Rig:
 
     def move(self, x: float, y: float = 0.0, z: float = 0.3) -> None:
         self.kernel.move(MoveCommand(epoch=self.epoch, pose=(x, y, z, *HOME[3:])))
+
+    def push(self, wrench: tuple[float, ...] = PUSH) -> None:
+        self.kernel.push(self.epoch, wrench, 0.0)
+
+    def drift(self, speed_m_s: float, duration_s: float) -> None:
+        """Let the arm move along x by itself."""
+        self.follows = False
+        for _ in range(round(duration_s / TICK_S)):
+            self.position = self.position + np.array([speed_m_s * TICK_S, 0.0, 0.0])
+            self.run(TICK_S)
 
     @property
     def set_point(self) -> tuple[float, ...]:
@@ -169,6 +182,185 @@ def test_a_lost_lease_holds_the_arm_also_on_a_move():
     assert rig.set_point == held
     assert rig.kernel.job is not None
     assert rig.kernel.job.state == "cancelled"
+
+
+# ---- the feed-forward wrench
+
+
+def test_a_wrench_acts_until_its_time_out_and_leaves_the_set_point_alone():
+    rig = Rig()
+    held = rig.set_point
+    rig.push()
+    assert rig.kernel.mode is Mode.TRACKING
+    rig.run(0.099)
+    assert rig.wrench == PUSH
+    rig.run(0.002)
+    assert rig.wrench is None
+    assert rig.kernel.mode is Mode.HOLD
+    assert rig.set_point == held
+    assert ("watchdog", "no wrench for 0.1 s: zero") in rig.events
+
+
+def test_wrenches_in_time_go_on():
+    rig = Rig()
+    for force in range(10):
+        rig.push((float(force), 0.0, 0.0, 0.0, 0.0, 0.0))
+        rig.run(0.09)
+        assert rig.wrench == (force, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_the_time_out_and_limits_of_a_wrench_come_from_the_limits():
+    rig = Rig(SafetyLimits(wrench_timeout_s=0.02, wrench_force_n=1.0, wrench_torque_nm=0.5))
+    assert refused(rig.push).field == "wrench[0]"
+    rig.push((1.0, 0.0, 0.0, 0.0, 0.0, 0.5))
+    rig.run(0.019)
+    assert rig.wrench is not None
+    rig.run(0.002)
+    assert rig.wrench is None
+
+
+@pytest.mark.parametrize(
+    ("wrench", "field"),
+    [
+        ((20.1, 0.0, 0.0, 0.0, 0.0, 0.0), "wrench[0]"),
+        ((0.0, 0.0, 0.0, 0.0, -5.1, 0.0), "wrench[4]"),
+        ((0.0, math.nan, 0.0, 0.0, 0.0, 0.0), "wrench[1]"),
+    ],
+)
+def test_a_refused_wrench_neither_acts_nor_feeds_the_time_out(wrench, field):
+    rig = Rig()
+    assert refused(rig.push, wrench).field == field
+    assert rig.kernel.mode is Mode.HOLD
+    rig.push()
+    for _ in range(3):
+        rig.run(0.04)
+        assert refused(rig.push, wrench).status == 422
+    assert rig.wrench is None
+
+
+def test_a_wrench_needs_the_lease_an_arm_that_is_free_and_no_move():
+    rig = Rig()
+    assert refused(rig.kernel.push, rig.epoch - 1, PUSH, 0.0).status == 409
+    rig.move(0.6)
+    assert refused(rig.push).status == 423
+    rig.kernel.stop()
+    rig.run(0.001)
+    assert refused(rig.push).status == 423
+    kernel = SafetyKernel(SafetyLimits())
+    assert refused(kernel.push, kernel.acquire("test", 0.0).epoch, PUSH, 0.0).status == 503
+
+
+def test_wrenches_count_for_the_rate_of_commands():
+    rig = Rig()
+    for _ in range(20):
+        rig.push()
+    assert refused(rig.push).status == 429
+
+
+@pytest.mark.parametrize("is_tracking", [False, True])
+@pytest.mark.parametrize(
+    ("end", "mode"),
+    [
+        (lambda rig: rig.kernel.hold(), Mode.HOLD),
+        (lambda rig: rig.kernel.stop(), Mode.STOPPED),
+        (lambda rig: rig.kernel.latch("reflex"), Mode.FAULT),
+        (lambda rig: rig.kernel.expire_lease(2.1), Mode.HOLD),
+        (lambda rig: rig.kernel.release(rig.epoch), Mode.HOLD),
+        (lambda rig: rig.kernel.rebase(HOME), Mode.HOLD),
+        (lambda rig: rig.move(0.6), Mode.MOVING),
+        (lambda rig: rig.kernel.begin_joint_reset(), Mode.MOVING),
+    ],
+)
+def test_whatever_ends_a_command_takes_the_wrench_away_at_the_next_tick(end, mode, is_tracking):
+    rig = Rig()
+    if is_tracking:
+        rig.track(dx=0.05)
+    rig.push()
+    rig.run(0.02)
+    assert rig.wrench == PUSH
+    end(rig)
+    rig.run(0.001)
+    assert rig.wrench is None
+    assert rig.kernel.mode is mode
+
+
+@pytest.mark.parametrize("clear", [lambda rig: rig.kernel.resume(rig.epoch), lambda rig: rig.kernel.recover()])
+def test_a_wrench_of_before_a_stop_does_not_come_back(clear):
+    """Stopped and resumed, or faulted and recovered, before any tick could see it."""
+    rig = Rig()
+    rig.push()
+    rig.kernel.stop()
+    rig.kernel.latch("reflex")
+    clear(rig)
+    rig.run(0.001)
+    assert rig.wrench is None
+
+
+def test_a_stop_under_a_wrench_holds_the_arm_where_it_is_pushed_to():
+    rig = Rig()
+    rig.push()
+    rig.drift(0.1, 0.05)
+    rig.kernel.stop()
+    rig.run(0.001)
+    assert rig.set_point[:3] == tuple(rig.position.tolist())
+
+
+def test_an_arm_too_fast_under_a_wrench_is_held_without_it():
+    rig = Rig()
+    rig.push()
+    rig.drift(0.24, 0.05)
+    assert rig.wrench == PUSH
+    rig.drift(0.4, 0.01)
+    assert rig.wrench is None
+    assert rig.kernel.mode is Mode.HOLD
+    assert rig.set_point[0] > 0.51
+    assert any(what == "wrench" and "hold" in detail for what, detail in rig.events)
+
+
+def test_an_arm_already_too_fast_is_not_pushed_for_one_tick():
+    """Else a client that sends a wrench after each hold would push a fast arm on, a few ticks at a time."""
+    rig = Rig()
+    rig.drift(0.3, 0.01)
+    for _ in range(5):
+        rig.push()
+        rig.drift(0.3, 0.001)
+        assert rig.wrench is None
+
+
+def test_noise_of_the_measured_pose_is_not_speed():
+    rig = Rig()
+    rig.follows = False
+    random = np.random.default_rng(0)
+    rig.push()
+    for _ in range(80):
+        rig.position = np.array(HOME[:3]) + random.normal(0.0, 5e-5, 3)
+        rig.run(0.001)
+        assert rig.wrench == PUSH
+
+
+def test_a_dropped_reading_is_not_speed():
+    rig = Rig()
+    rig.push()
+    rig.drift(0.22, 0.03)
+    good = rig.position
+    rig.position = np.full(3, math.nan)
+    rig.run(0.001)
+    rig.position = good + np.array([0.22 * TICK_S, 0.0, 0.0])
+    rig.drift(0.22, 0.01)
+    assert rig.wrench == PUSH
+
+
+def test_targets_and_a_wrench_go_together_and_the_wrench_does_not_feed_their_watchdog():
+    rig = Rig()
+    rig.track(dx=0.02)
+    for _ in range(4):
+        rig.push()
+        rig.run(0.07)
+    assert rig.set_point[0] == pytest.approx(0.52, abs=1e-6)
+    assert rig.wrench == PUSH
+    rig.run(0.021)
+    assert rig.wrench is None
+    assert rig.kernel.mode is Mode.HOLD
 
 
 # ---- moves
@@ -375,6 +567,7 @@ DELTA = st.floats(-0.12, 0.12)
 COMMANDS = st.lists(
     st.one_of(
         st.tuples(st.just("track"), DELTA, DELTA, DELTA),
+        st.tuples(st.just("push")),
         st.tuples(st.just("move"), st.floats(0.0, 1.1), st.floats(-0.5, 0.5), st.floats(-0.1, 1.1)),
         st.tuples(st.sampled_from(["stop", "resume", "release", "acquire", "latch", "recover"])),
     ),
@@ -390,6 +583,7 @@ def test_no_sequence_of_commands_breaks_speed_box_or_latch(commands, pauses):
     calls = {
         "track": rig.track,
         "move": rig.move,
+        "push": rig.push,
         "stop": kernel.stop,
         "resume": lambda: kernel.resume(rig.epoch),
         "release": lambda: kernel.release(rig.epoch),
@@ -413,6 +607,7 @@ def test_no_sequence_of_commands_breaks_speed_box_or_latch(commands, pauses):
         rig.run(pause * TICK_S)
         if is_latched:
             assert rig.set_point == start
+            assert rig.wrench is None
     path = np.array(rig.log)
     low, high = np.array(kernel.limits.box_low_m), np.array(kernel.limits.box_high_m)
     assert (path[:, :3] >= low - 1e-9).all()

@@ -15,6 +15,7 @@ from robot_servers.limits import (
     check_load,
     check_pose,
     check_step,
+    check_wrench,
     load_limits,
 )
 from serl_core.config import SafetyBox, TaskConfig
@@ -204,3 +205,18 @@ def test_the_env_and_the_server_agree_on_what_straight_down_is():
     box = SafetyBox(low_m=(0.4, -0.1, 0.1), high_m=(0.6, 0.1, 0.4))
     assert box.max_tilt_rad < LIMITS.max_tilt_rad
     check_pose(POSE, SafetyLimits(max_tilt_rad=1e-6))
+
+
+@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_wrench_is_limited_on_each_axis(index, sign):
+    limit = 20.0 if index < 3 else 5.0
+
+    def wrench(value: float) -> tuple[float, ...]:
+        return tuple(sign * value if i == index else 0.0 for i in range(6))
+
+    check_wrench(wrench(limit), LIMITS)
+    for value in (limit + 0.01, math.inf, math.nan):
+        with pytest.raises(Refusal) as refused:
+            check_wrench(wrench(value), LIMITS)
+        assert (refused.value.status, refused.value.field) == (422, f"wrench[{index}]")

@@ -91,6 +91,9 @@ def test_a_fault_is_recovered_on_request(robot, backend):
 def test_parameters_reach_the_backend(robot, backend):
     robot.set_impedance(ImpedanceParams())
     robot.set_gripper(0.5)
+    robot.set_wrench((1.0, 2.0, 3.0, 0.1, 0.2, 0.3))
+    robot.step(HOME, 0.01)
+    assert backend.references[-1][8:] == (1.0, 2.0, 3.0, 0.1, 0.2, 0.3)
     robot.sim_reset(seed=4)
     assert [call[0] for call in backend.calls] == ["set_impedance", "set_gripper", "reset"]
     assert robot.health().clock == "lockstep"

@@ -28,6 +28,7 @@ from serl_core.robots.messages import (
     SimResetCommand,
     StreamCommand,
     Vector7,
+    WrenchCommand,
 )
 
 
@@ -169,6 +170,7 @@ def test_a_stopped_arm_refuses_motion_and_parameters_until_resumed(rig):
     rig.service.stop()
     for call, command in (
         (rig.service.pose, PoseCommand(epoch=rig.epoch, pose=at(0.51))),
+        (rig.service.wrench, WrenchCommand(epoch=rig.epoch, wrench=(5.0, *[0.0] * 5))),
         (rig.service.move, MoveCommand(epoch=rig.epoch, pose=at(0.51))),
         (rig.service.joint_reset, JointResetCommand(epoch=rig.epoch)),
         (rig.service.gripper, GripperCommand(epoch=rig.epoch, position=0.0)),
@@ -266,6 +268,21 @@ def test_the_payload_may_change_only_while_the_arm_holds(rig):
     rig.advance(0.5)
     rig.service.load(load)
     assert rig.backend.calls[-1][0] == "set_load"
+
+
+def test_the_payload_may_not_change_under_a_wrench(rig):
+    load = LoadCommand(epoch=rig.epoch, mass_kg=0.2, center_m=(0.0,) * 3, inertia_kg_m2=(0.0,) * 9)
+    rig.service.wrench(WrenchCommand(epoch=rig.epoch, wrench=(5.0, *[0.0] * 5)))
+    assert status_of(rig.service.load, load) == 409
+
+
+def test_a_silent_holder_loses_the_wrench_with_the_lease(rig):
+    rig.service.wrench(WrenchCommand(epoch=rig.epoch, wrench=(5.0, *[0.0] * 5)))
+    rig.backend.advance(0.001)
+    assert rig.backend.references[-1][8] == 5.0
+    rig.clock.advance(2.1)
+    rig.backend.advance(0.001)
+    assert rig.backend.references[-1][8:] == (0.0,) * 6
 
 
 def test_a_simulated_reset_puts_the_arm_there_and_holds_it_there(rig):

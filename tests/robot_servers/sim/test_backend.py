@@ -7,10 +7,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from robot_servers.backend import Reference
+from robot_servers.local import LocalRobot
+from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.sim.model import REST_Q
 from serl_core.errors import ConfigError, RobotError
-from serl_core.robots.messages import ImpedanceParams, encode
+from serl_core.robots.messages import ImpedanceParams, Mode, SimAdvanceCommand, encode
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 START = (0.5, 0.0, 0.12)
@@ -33,6 +35,9 @@ class Arm:
 
     def refer(self, position, quaternion=DOWN):
         self.reference = Reference(np.array(position, float), np.array(quaternion, float))
+
+    def push(self, *wrench):
+        self.reference = self.reference._replace(wrench=np.array(wrench))
 
     def place(self, position):
         self.backend.reset(None, (*position, *DOWN))
@@ -269,6 +274,65 @@ def test_reference_that_is_not_finite_latches_a_fault_and_the_arm_holds(arm):
     arm.backend.recover()
     assert arm.backend.fault() is None
     np.testing.assert_allclose(arm.after(1.0).tcp_pose[:3], (0.52, 0.0, 0.12), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrench", "base_axis", "sign"),
+    [((5.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0, 1.0), ((0.0, 0.0, 5.0, 0.0, 0.0, 0.0), 2, -1.0)],
+)
+def test_wrench_along_a_tool_axis_moves_the_arm_by_force_over_stiffness(arm, wrench, base_axis, sign):
+    arm.push(*wrench)
+    moved = np.array(arm.after(1.0).tcp_pose[:3]) - START
+    expected = np.zeros(3)
+    expected[base_axis] = sign * 5.0 / STIFFNESS
+    np.testing.assert_allclose(moved, expected, atol=0.05 * 5.0 / STIFFNESS)
+
+
+def test_wrench_about_a_tool_axis_turns_the_tool_and_does_not_move_it(arm):
+    arm.push(0.0, 0.0, 0.0, 0.0, 0.0, 2.0)
+    state = arm.after(1.0)
+    turn = (Rotation.from_quat(state.tcp_pose[3:]) * Rotation.from_quat(DOWN).inv()).as_rotvec()
+    np.testing.assert_allclose(turn, [0.0, 0.0, -2 * 2.0 / 150.0], atol=2e-3)
+    np.testing.assert_allclose(state.tcp_pose[:3], START, atol=2e-4)
+
+
+def test_wrench_commanded_once_is_over_after_its_time_out_and_the_arm_comes_back():
+    """Through the whole server: the kernel ends it, and the set-point has not moved."""
+    service = RobotService(MujocoBackend("ram_insertion", is_lockstep=True))
+    service.start()
+    robot = LocalRobot(service)
+    robot.connect()
+    before = robot.state()
+    moved_m = []
+    for i in range(60):
+        if i < 40:
+            robot.set_wrench((5.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+        service.sim_advance(SimAdvanceCommand(epoch=before.lease_epoch, duration_s=0.02))
+        moved_m.append(robot.state().tcp_pose[0] - before.tcp_pose[0])
+    assert moved_m[43] == pytest.approx(5.0 / STIFFNESS, rel=0.05)
+    assert moved_m[50] < 0.5 * 5.0 / STIFFNESS
+    service.sim_advance(SimAdvanceCommand(epoch=before.lease_epoch, duration_s=0.5))
+    after = robot.state()
+    np.testing.assert_allclose(after.tcp_pose[:3], before.tcp_pose[:3], atol=5e-5)
+    assert after.mode is Mode.HOLD
+    robot.close()
+    service.close()
+
+
+def test_wrench_that_is_not_finite_latches_a_fault_and_pushes_nowhere(arm):
+    arm.push(math.nan, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert arm.after(0.5).fault == "numeric_fault"
+    np.testing.assert_allclose(arm.backend.state().tcp_pose[:3], START, atol=1e-4)
+
+
+def test_latched_fault_takes_the_wrench_away(arm):
+    arm.push(5.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    arm.after(0.5)
+    pushing = arm.reference
+    arm.refer((math.nan, 0.0, 0.12))
+    arm.after(0.001)
+    arm.reference = pushing
+    np.testing.assert_allclose(arm.after(1.0).tcp_pose[:3], START, atol=1e-4)
 
 
 def test_fingers_report_the_width_of_the_stick_and_close_no_further(arm):

@@ -11,6 +11,7 @@ from serl_core.robots.messages import ImpedanceParams
 ORIGIN = np.zeros(3)
 UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
 STILL = np.zeros(7)
+TURNED = Rotation.from_rotvec((0.4, -0.9, 1.3)).as_quat()
 DIRECT = np.eye(6, 7)  # each of the first six joints moves the tool along one axis: their torque is the wrench
 STIFFNESS, CLIP, DAMPING = 2000.0, 0.008, 89.0
 
@@ -50,6 +51,18 @@ def test_clip_is_per_axis_and_sign():
     np.testing.assert_allclose(wrench(made)[:3], [4.0, -6.0, 12.0])
     follow(made, (-1.0, 1.0, -1.0))
     np.testing.assert_allclose(wrench(made)[:3], [-2.0, 8.0, -10.0])
+
+
+def test_feed_forward_wrench_is_in_the_tools_axes_and_adds_to_the_spring():
+    made = law()
+    follow(made, (0.001, 0.0, 0.0), TURNED)
+    made.quaternion = TURNED.tolist()
+    push = np.array([1.0, 2.0, 3.0, 0.1, 0.2, 0.3])
+    with_push = made.torque(ORIGIN, TURNED, STILL, STILL, DIRECT, push)[:6].copy()
+    turn = Rotation.from_quat(TURNED)
+    np.testing.assert_allclose(
+        with_push - wrench(made, quaternion=TURNED), [*turn.apply(push[:3]), *turn.apply(push[3:])]
+    )
 
 
 def test_rotational_stiffness_acts_on_the_half_angle():

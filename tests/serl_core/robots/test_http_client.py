@@ -68,6 +68,17 @@ def test_steps_moves_and_resets_do_what_they_say(robot, site):
     ]  # fmt: skip
 
 
+def test_a_wrench_reaches_the_arm_and_one_too_large_does_not(robot, site):
+    robot.set_wrench((1.0, 2.0, 3.0, 0.1, 0.2, 0.3))
+    robot.step(HOME, 0.01)
+    assert site.backend.references[-1][8:] == (1.0, 2.0, 3.0, 0.1, 0.2, 0.3)
+    with pytest.raises(RobotError, match="wrench") as refused:
+        robot.set_wrench((0.0, 0.0, 20.1, 0.0, 0.0, 0.0))
+    assert (refused.value.status, refused.value.field) == (422, "wrench[2]")
+    robot.step(HOME, 0.01)
+    assert site.backend.references[-1][10] == 3.0
+
+
 def test_a_refusal_is_an_error_with_the_servers_words(robot):
     with pytest.raises(RobotError, match=r"x = 2\.0000 m is outside the workspace, 0\.1 to 1 m") as refused:
         robot.step((2.0, *HOME[1:]), 0.1)
