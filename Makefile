@@ -9,12 +9,12 @@ DEV := $(VENV)/.dev
 SEED ?= 0
 STEPS ?= 12000
 OBS ?= state
-RUN ?= runs/demo-seed$(SEED)
+RUN ?=
 
 .PHONY: demo test check format lint types imports bench clean
 
 demo: $(RUNTIME)
-	$(BIN)/serl demo --seed $(SEED) --steps $(STEPS) --obs $(OBS) --run $(RUN)
+	$(BIN)/serl demo --seed $(SEED) --steps $(STEPS) --obs $(OBS) $(if $(RUN),--run $(RUN))
 
 test: $(DEV)
 	$(BIN)/pytest

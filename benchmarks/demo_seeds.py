@@ -56,7 +56,7 @@ def main() -> None:
     """Run, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=12_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
     args = parser.parse_args()
     runs = [run(seed, args.steps, args.folder) for seed in args.seeds]

@@ -38,7 +38,6 @@ CONFIG = TaskConfig(
         randomise_m=(0.04, 0.04, 0.0),
         randomise_rz_rad=math.radians(6.0),
         lift_to_z_m=0.12,
-        is_teleport=True,
     ),
     action=ActionConfig(translation_m=0.015, rotation_rad=0.06),
     observation=ObservationConfig(pose_frame=PoseFrame.TARGET),

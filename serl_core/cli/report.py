@@ -151,6 +151,7 @@ def _curves(episodes: list[dict[str, Any]], demo_cycle_s: float | None) -> list[
             axes.set_ylim(bottom=0)
         if limits:
             axes.set_ylim(*limits)
+        axes.set_xlim(left=0)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("environment steps", fontsize=9)
         axes.grid(alpha=0.25)
