@@ -48,7 +48,7 @@ def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None =
     there at once.
 
     Args:
-        seed: of the simulated scene, when teleporting.
+        seed: begins the simulated scene anew before the arm moves; a real arm has none.
 
     Raises:
         ResetError: not within the tolerance after every try.
@@ -59,6 +59,8 @@ def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None =
         robot.set_impedance(task.compliance)
         return robot.sim_reset(seed=seed, pose=pose)
     robot.set_impedance(task.precision)
+    if seed is not None and robot.health().is_simulated:
+        robot.sim_reset(seed=seed)
     failure = ""
     for attempt in range(1, task.reset.tries + 1):
         state, failure = _try_move(robot, task.reset, pose)

@@ -1,5 +1,6 @@
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from serl_core.testing.fakes import FakeRobot
 from tests.serl_core.strategies import vectors
 
 RESET = CONFIG.reset
-MOVED = dataclasses.replace(CONFIG, reset=dataclasses.replace(RESET, is_teleport=False))
+TELEPORTED = dataclasses.replace(CONFIG, reset=dataclasses.replace(RESET, is_teleport=True))
 START = np.array(RESET.pose)
 
 
@@ -64,30 +65,30 @@ def test_the_grid_is_distinct_from_what_training_draws():
 
 def test_a_reset_lifts_first_then_moves_to_the_start_and_ends_compliant():
     robot = connected()
-    state = reset_arm(robot, MOVED, START)
+    state = reset_arm(robot, CONFIG, START)
     assert robot.calls == ["connect", "set_impedance", "move", "move", "set_impedance"]
     np.testing.assert_allclose(state.tcp_pose, START)
-    assert robot.impedance == MOVED.compliance
+    assert robot.impedance == CONFIG.compliance
 
 
 def test_an_arm_above_the_lift_height_is_not_lowered_first():
     robot = FakeRobot((0.5, 0.0, 0.13, 1.0, 0.0, 0.0, 0.0), CONFIG.target_pose)
     robot.connect()
-    reset_arm(robot, MOVED, START)
+    reset_arm(robot, CONFIG, START)
     assert robot.calls.count("move") == 1
 
 
 def test_a_reset_that_falls_short_is_tried_again():
     robot = connected(moves_short=2)  # the lift and the first move
-    np.testing.assert_allclose(reset_arm(robot, MOVED, START).tcp_pose, START)
+    np.testing.assert_allclose(reset_arm(robot, CONFIG, START).tcp_pose, START)
 
 
 def test_a_reset_that_never_arrives_raises_and_leaves_the_arm_compliant():
     """Fault 27 of earlier systems: it printed "timeout" and went on."""
     robot = connected(moves_short=100)
     with pytest.raises(ResetError, match=r"after 3 tries, 20\.0 mm and 0\.000 rad away where 4\.0 mm"):
-        reset_arm(robot, MOVED, START)
-    assert robot.impedance == MOVED.compliance
+        reset_arm(robot, CONFIG, START)
+    assert robot.impedance == CONFIG.compliance
 
 
 def test_a_move_that_the_server_gives_up_counts_as_a_try():
@@ -98,19 +99,38 @@ def test_a_move_that_the_server_gives_up_counts_as_a_try():
     robot = Blocked(CONFIG.target_pose, CONFIG.target_pose)
     robot.connect()
     with pytest.raises(ResetError, match="12 mm away after 1 s"):
-        reset_arm(robot, MOVED, START)
+        reset_arm(robot, CONFIG, START)
 
 
 def test_a_stop_during_a_reset_is_not_tried_again():
     robot = connected()
     robot.fail(Mode.STOPPED, "stop")
     with pytest.raises(RobotFault):
-        reset_arm(robot, MOVED, START)
+        reset_arm(robot, CONFIG, START)
     assert "recover" not in robot.calls
     assert "resume" not in robot.calls
 
 
 def test_a_teleport_puts_the_simulated_arm_there_at_once():
     robot = connected()
-    np.testing.assert_allclose(reset_arm(robot, CONFIG, START, seed=3).tcp_pose, START)
+    np.testing.assert_allclose(reset_arm(robot, TELEPORTED, START, seed=3).tcp_pose, START)
     assert "move" not in robot.calls
+
+
+def test_a_seed_begins_the_simulated_scene_anew_and_the_arm_then_moves_to_the_start():
+    """A reset by moving ignored the seed: how the stick lay in the hand was another each time."""
+    robot = connected()
+    state = reset_arm(robot, CONFIG, START, seed=3)
+    assert [call for call in robot.calls if call in ("sim_reset", "move")][:2] == ["sim_reset", "move"]
+    np.testing.assert_allclose(state.tcp_pose, START)
+
+
+def test_a_seed_means_nothing_to_a_real_arm():
+    class RealArm(FakeRobot):
+        def health(self):
+            return msgspec.structs.replace(super().health(), is_simulated=False)
+
+    robot = RealArm(CONFIG.target_pose, CONFIG.target_pose)
+    robot.connect()
+    reset_arm(robot, CONFIG, START, seed=3)
+    assert "sim_reset" not in robot.calls
