@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from actors.actor import ActorLoop
 from serl_core.data.episode_file import SUFFIX, save_episode
-from serl_core.errors import ConfigError, SerlError
+from serl_core.errors import ConfigError, DataError, SerlError
 from serl_core.types import EndReason, Transition
 
 logger = logging.getLogger(__name__)
 
 MAX_FAILURES_IN_A_ROW = 10
+STEM = "demonstration-"
 
 
 class Recording(NamedTuple):
@@ -24,22 +25,25 @@ class Recording(NamedTuple):
 def record(loop: ActorLoop, count: int, folder: Path, *, task_digest: str) -> Recording:
     """Run episodes until `count` of them succeeded; add each to `folder` when it ends.
 
-    The files are numbered on from those that the folder has, so their order by name is the order in
-    which they were recorded.
+    The files are numbered on from the highest number that the folder has, so their order by name is
+    the order in which they were recorded.
 
     Raises:
         ConfigError: `count` is below 1.
+        DataError: the folder cannot be written, or someone else records into it.
         SerlError: ten demonstrations in a row failed; those from before are saved.
     """
     if count < 1:
         raise ConfigError(f"demonstrations to record: must be at least 1, got {count}")
     saved: list[Path] = []
     failed = failed_in_a_row = 0
-    number = len(list(folder.glob(f"*{SUFFIX}")))
+    number = _next_number(folder)
     while len(saved) < count:
         episode = _run_episode(loop)
         if episode[-1].end is EndReason.SUCCESS:
-            path = folder / f"demonstration-{number + len(saved):04d}{SUFFIX}"
+            path = folder / f"{STEM}{number + len(saved):04d}{SUFFIX}"
+            if path.exists():
+                raise DataError(f"{path} is there already: another recorder uses this folder, choose one of your own")
             save_episode(path, episode, task_digest=task_digest)
             saved.append(path)
             failed_in_a_row = 0
@@ -54,6 +58,11 @@ def record(loop: ActorLoop, count: int, folder: Path, *, task_digest: str) -> Re
                 "Look at the scene and the task's success condition"
             )
     return Recording(tuple(saved), failed)
+
+
+def _next_number(folder: Path) -> int:
+    numbers = [path.name.removeprefix(STEM).removesuffix(SUFFIX) for path in folder.glob(f"{STEM}*{SUFFIX}")]
+    return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
 
 
 def _run_episode(loop: ActorLoop) -> list[Transition]:

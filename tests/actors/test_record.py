@@ -5,7 +5,7 @@ from actors.record import record
 from examples.ram_insertion import CONFIG
 from serl_core.data.episode_file import load_episode
 from serl_core.data.episode_log import load_episodes
-from serl_core.errors import ConfigError, SerlError
+from serl_core.errors import ConfigError, DataError, SerlError
 from serl_core.types import EndReason
 from tests.actors.fakes import ListedTeleop, nothing, open_env, towards_target
 
@@ -42,6 +42,30 @@ def test_new_demonstrations_come_after_those_that_the_folder_has(tmp_path):
     record(loop(session="first"), 2, tmp_path, task_digest=CONFIG.digest())
     record(loop(session="second"), 1, tmp_path, task_digest=CONFIG.digest())
     assert [episode[0].provenance.session for episode in load_episodes(tmp_path)] == ["first", "first", "second"]
+
+
+def test_a_demonstration_moved_away_makes_room_for_no_other(tmp_path):
+    """The next number was the count of files: with the first one moved away, the last one was overwritten."""
+    first = record(loop(session="first"), 2, tmp_path, task_digest=CONFIG.digest())
+    first.saved[0].unlink()
+    second = record(loop(session="second"), 1, tmp_path, task_digest=CONFIG.digest())
+    assert second.saved == (tmp_path / "demonstration-0002.safetensors",)
+    assert [episode[0].provenance.session for episode in load_episodes(tmp_path)] == ["first", "second"]
+
+
+def test_another_recorder_s_demonstration_is_not_overwritten(tmp_path):
+    """An existing file was replaced without a word."""
+    recorder = loop()
+    step, foreign = recorder.step, tmp_path / "demonstration-0000.safetensors"
+
+    def step_beside_another():
+        foreign.write_bytes(b"theirs")
+        return step()
+
+    recorder.step = step_beside_another
+    with pytest.raises(DataError, match=r"demonstration-0000\.safetensors is there already"):
+        record(recorder, 1, tmp_path, task_digest=CONFIG.digest())
+    assert foreign.read_bytes() == b"theirs"
 
 
 def test_failed_episodes_are_counted_and_not_kept(tmp_path):
