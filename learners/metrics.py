@@ -16,10 +16,13 @@ WINDOW = 20  # episodes of a running mean, as in the paper
 
 
 class MetricsWriter:
-    """Appends records to a file; each line is in the file when the call returns."""
+    """Appends records to a file, on a new line after a torn one; each is in the file when the call returns."""
 
     def __init__(self, path: Path) -> None:
+        is_torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
         self._file = path.open("a", encoding="utf-8")
+        if is_torn:
+            self._file.write("\n")
 
     def __enter__(self) -> Self:
         return self

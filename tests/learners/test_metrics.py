@@ -89,3 +89,15 @@ def test_each_line_is_there_at_once_and_a_torn_one_is_passed_over(tmp_path):
     with path.open("a") as file:
         file.write('{"kind": "upda')
     assert [record["kind"] for record in read_metrics(path)] == ["event", "update"]
+
+
+def test_a_torn_line_costs_no_record_after_a_restart(tmp_path):
+    """The first record after a crash was written onto the torn line, and lost with it."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "event", "event": "started"}\n{"kind": "upda')
+    with MetricsWriter(path) as metrics:
+        metrics.write("event", {"event": "resumed"})
+    with MetricsWriter(path) as metrics:
+        metrics.write("event", {"event": "stopped"})
+    assert [record["event"] for record in read_metrics(path)] == ["started", "resumed", "stopped"]
+    assert "\n\n" not in path.read_text()
