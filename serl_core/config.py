@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 
 from serl_core.errors import ConfigError
-from serl_core.geometry import tilt_rad
+from serl_core.geometry import compose, tilt_rad
 from serl_core.robots.messages import ImpedanceParams, Vector3, Vector7
 from serl_core.types import ActionBlock, ActionSpec, EnvSpec
 
 MAX_SPEED_M_S = 0.25  # SAFETY 1.4 rule 4: what the robot server allows by default
 MAX_SPEED_RAD_S = 1.0
+MIN_CONTROL_HZ = 5.0  # SAFETY 1.5: the command watchdog holds the arm after 0.3 s
 SHOULDER_M = (0.0, 0.0, 0.333)
 REACH_M = 0.855  # Franka's data sheet: from the shoulder to the flange
 FLANGE_TO_TCP_M = 0.107 + 0.1034
@@ -203,7 +204,7 @@ class TaskConfig:
     )  # while the arm resets
 
     def __post_init__(self) -> None:
-        _between("TaskConfig.control_hz", self.control_hz, 1.0, 100.0, "Hz")
+        _between("TaskConfig.control_hz", self.control_hz, MIN_CONTROL_HZ, 100.0, "Hz")
         _check_pose("TaskConfig.target_pose", self.target_pose)
         if self.time_limit_steps < 1:
             raise ConfigError(f"TaskConfig.time_limit_steps: must be at least 1, got {self.time_limit_steps}")
@@ -222,30 +223,32 @@ class TaskConfig:
     def _check_places(self) -> None:
         """Refuse a target, start or lift that the box or the arm does not allow."""
         reset = self.reset
-        self._check_place("TaskConfig.target_pose", self.target_pose[:3])
-        tilt = float(tilt_rad(np.array(reset.pose)[3:]))
-        if tilt > self.box.max_tilt_rad:
-            raise ConfigError(
-                f"ResetConfig.pose: tilted {tilt:.2f} rad from straight down; SafetyBox.max_tilt_rad allows "
-                f"{self.box.max_tilt_rad} rad"
-            )
+        self._check_place("TaskConfig.target_pose", self.target_pose)
         for signs in itertools.product((-1.0, 1.0), repeat=3):
             x, y, z = (c + s * r for c, s, r in zip(reset.pose, signs, reset.randomise_m, strict=False))
-            self._check_place("ResetConfig.pose with randomise_m", (x, y, z))
+            self._check_place("ResetConfig.pose with randomise_m", (x, y, z, *reset.pose[3:]))
         if reset.lift_to_z_m is not None:
-            self._check_place("ResetConfig.lift_to_z_m", (*reset.pose[:2], reset.lift_to_z_m))
+            self._check_place("ResetConfig.lift_to_z_m", (*reset.pose[:2], reset.lift_to_z_m, *reset.pose[3:]))
 
-    def _check_place(self, name: str, position: Vector3) -> None:
+    def _check_place(self, name: str, pose: Vector7) -> None:
+        position = pose[:3]
         if not self.box.contains(position):
             raise ConfigError(
                 f"{name}: {_metres(position)} is outside the SafetyBox {_metres(self.box.low_m)} to "
                 f"{_metres(self.box.high_m)}; widen the box or move the position"
             )
-        reach = math.dist(position, SHOULDER_M)
-        if reach > REACH_M + FLANGE_TO_TCP_M:
+        tilt = float(tilt_rad(np.array(pose[3:])))
+        if tilt > self.box.max_tilt_rad:
             raise ConfigError(
-                f"{name}: {_metres(position)} is {reach:.2f} m from the shoulder; "
-                f"the arm reaches {REACH_M + FLANGE_TO_TCP_M:.2f} m"
+                f"{name}: tilted {tilt:.2f} rad from straight down; SafetyBox.max_tilt_rad allows "
+                f"{self.box.max_tilt_rad} rad"
+            )
+        flange = compose(np.array(pose), np.array([0.0, 0.0, -FLANGE_TO_TCP_M, 0.0, 0.0, 0.0, 1.0]))
+        reach = math.dist(flange[:3], SHOULDER_M)
+        if reach > REACH_M:
+            raise ConfigError(
+                f"{name}: at {_metres(position)} the flange is {reach:.2f} m from the shoulder; "
+                f"the arm reaches {REACH_M} m"
             )
 
     def env_spec(self) -> EnvSpec:

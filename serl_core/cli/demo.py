@@ -15,15 +15,19 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from serl_core.cli.processes import ProcessGroup
+from serl_core.cli.processes import ProcessGroup, ended_by_signals
 from serl_core.cli.progress import TrainingProgress
 from serl_core.cli.report import Summary, demonstration_cycle_s, write_report
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, SerlError
+from serl_core.robots.http_client import HttpRobot
 
 REQUIRED_SUCCESS = 0.95
+LEAST_STEPS = 101  # the first 100 only fill the buffer
 START_TIMEOUT_S = 120.0
+PHASE_TIMEOUT_S = 3600.0
 STALL_TIMEOUT_S = 180.0
+ACTOR_GRACE_S = 10.0  # between the actor's end and the learner's
 
 
 class Observations(Enum):
@@ -44,16 +48,25 @@ class DemoArgs:
     demonstrations: int = 20
     trials: int = 50  # of the final evaluation
 
+    def __post_init__(self) -> None:
+        for name, least in (("steps", LEAST_STEPS), ("demonstrations", 1), ("trials", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"--{name}: must be at least {least}, got {getattr(self, name)}")
+
 
 def run_demo(args: DemoArgs) -> int:
     """Run the demo; return 0 if the policy succeeds in at least 95 % of the trials, else 1."""
     console = Console()
     config = load_task(args.task).config
-    run = _new_run(args)
+    if config.scene is None:
+        raise ConfigError(
+            f"task {config.name!r}: has no simulated scene; give TaskConfig.scene one, or start the programs"
+        )
+    run = _new_run(args, config.name)
     (run / "task.json").write_text(config.to_json())
     started_s = time.monotonic()
-    with ProcessGroup(run / "logs") as group:
-        robot = _start_robot(group, run, args)
+    with ended_by_signals(), ProcessGroup(run / "logs") as group:
+        robot = _start_robot(group, run, config.scene, args.seed)
         console.print(f"[bold]{config.name}[/bold] in {run}")
         console.print(f"robot server at {robot}; recording {args.demonstrations} demonstrations")
         common = ["--task", args.task, "--seed", str(args.seed)]
@@ -61,18 +74,19 @@ def run_demo(args: DemoArgs) -> int:
             "recorder",
             ["record", *common, "--robot", robot, "--out", str(run / "demos"), "--count", str(args.demonstrations)],
         )
-        group.wait("recorder", STALL_TIMEOUT_S)
+        group.wait("recorder", PHASE_TIMEOUT_S)
         demo_cycle_s = demonstration_cycle_s(run / "demos", config.control_hz)
         console.print(f"demonstrations take {demo_cycle_s:.1f} s each; starting learner and actor")
         _train(group, run, args, robot, common, console)
         training_s = time.monotonic() - started_s
+        robot_s = HttpRobot(robot, owner="demo").state().stamp_s
         console.print(f"evaluating the final policy alone on {args.trials} trials")
         group.start(
             "evaluation",
             ["eval", "--task", args.task, "--robot", robot, "--policy", str(run / "policy.safetensors")]
             + ["--trials", str(args.trials), "--out", str(run / "eval.json")],
         )
-        group.wait("evaluation", STALL_TIMEOUT_S)
+        group.wait("evaluation", PHASE_TIMEOUT_S)
     result = json.loads((run / "eval.json").read_text())
     summary = Summary(
         task=config.name,
@@ -87,6 +101,7 @@ def run_demo(args: DemoArgs) -> int:
         demonstration_cycle_s=demo_cycle_s,
         environment_steps=args.steps,
         robot_minutes=args.steps / config.control_hz / 60,
+        robot_minutes_in_all=robot_s / 60,
         training_wall_minutes=training_s / 60,
         wall_minutes=(time.monotonic() - started_s) / 60,
     )
@@ -97,9 +112,9 @@ def run_demo(args: DemoArgs) -> int:
     return 0 if summary.success_rate >= REQUIRED_SUCCESS else 1
 
 
-def _new_run(args: DemoArgs) -> Path:
+def _new_run(args: DemoArgs, task: str) -> Path:
     if args.run is None:
-        stem = Path("runs") / f"{args.task}-seed{args.seed}"
+        stem = Path("runs") / f"{task}-seed{args.seed}"
         run, number = stem, 2
         while run.exists():
             run, number = stem.with_name(f"{stem.name}-{number}"), number + 1
@@ -111,12 +126,12 @@ def _new_run(args: DemoArgs) -> Path:
     return run
 
 
-def _start_robot(group: ProcessGroup, run: Path, args: DemoArgs) -> str:
+def _start_robot(group: ProcessGroup, run: Path, scene: str, seed: int) -> str:
     ready = run / "robot.url"
     group.start(
         "robot server",
-        ["robot-server", "--backend", "sim", "--clock", "lockstep", "--scene", args.task, "--port", "0"]
-        + ["--seed", str(args.seed), "--ready-file", str(ready)],
+        ["robot-server", "--backend", "sim", "--clock", "lockstep", "--scene", scene, "--port", "0"]
+        + ["--seed", str(seed), "--ready-file", str(ready)],
     )
     return group.wait_for_file("robot server", ready, START_TIMEOUT_S)
 
@@ -130,12 +145,16 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, robot: str, common: l
     )
     learner = group.wait_for_file("learner", ready, START_TIMEOUT_S)
     group.start("actor", ["actor", *common, "--robot", robot, "--learner", learner, "--run", str(run)])
-    quiet_since_s = time.monotonic()
+    quiet_since_s = actor_seen_s = time.monotonic()
     size = 0
     with TrainingProgress(run, args.steps, console) as progress:
         while group.is_running("learner"):
             group.check()
             progress.update()
+            if group.is_running("actor"):
+                actor_seen_s = time.monotonic()
+            elif time.monotonic() - actor_seen_s > ACTOR_GRACE_S:
+                raise SerlError(f"the actor ended before the training did; see {run / 'logs'}")
             new_size = (run / "metrics.jsonl").stat().st_size if (run / "metrics.jsonl").exists() else 0
             if new_size != size:
                 size, quiet_since_s = new_size, time.monotonic()

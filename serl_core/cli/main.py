@@ -50,16 +50,15 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"serl: no command {name!r}; allowed are {', '.join(COMMANDS)}", file=sys.stderr)
         return EXIT_ERROR
-    logging.basicConfig(
-        level=os.environ.get("SERL_LOG", "INFO"), format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )
-    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
+        _set_up_logging(os.environ.get("SERL_LOG", "INFO"))
         args_type, run = _load(COMMANDS[name])
         args = tyro.cli(args_type, args=rest, prog=f"serl {name}", description=COMMANDS[name].summary)
         return run(args) or 0
     except SerlError as error:
+        print(f"serl {name}: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except OSError as error:  # a folder that cannot be written, a full disk
         print(f"serl {name}: {error}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
@@ -70,6 +69,14 @@ def usage() -> str:
     """Return the overview of all commands."""
     lines = [f"  {name:<14}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: serl COMMAND [--help] ...", "", *lines])
+
+
+def _set_up_logging(level: str) -> None:
+    if level not in logging.getLevelNamesMapping():
+        raise SerlError(f"SERL_LOG: must be one of {', '.join(logging.getLevelNamesMapping())}, got {level!r}")
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _load(command: Command) -> tuple[type[Any], Callable[[Any], int | None]]:

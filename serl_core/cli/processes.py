@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,21 @@ from serl_core.errors import SerlError
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end this process the way Ctrl-C does: through every `with`, so children end too."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class ProcessGroup:
@@ -37,7 +53,7 @@ class ProcessGroup:
         """Start ``serl <arguments>`` as `name`; its output goes to ``<logs>/<name>.log``."""
         with self._log(name).open("ab") as log:
             self._children[name] = subprocess.Popen(
-                [sys.executable, "-m", "serl_core.cli.main", *arguments],
+                [sys.executable, "-P", "-m", "serl_core.cli.main", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -70,15 +86,24 @@ class ProcessGroup:
         raise SerlError(f"the {name} was not ready after {timeout_s:.0f} s; its log is {self._log(name)}")
 
     def wait(self, name: str, timeout_s: float) -> None:
-        """Wait until `name` has ended well."""
-        try:
-            self._children[name].wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise SerlError(f"the {name} did not end within {timeout_s:.0f} s; its log is {self._log(name)}") from None
+        """Wait until `name` has ended well; raise SerlError as soon as any process has failed."""
+        deadline_s = time.monotonic() + timeout_s
+        while self.is_running(name):
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise SerlError(f"the {name} did not end within {timeout_s:.0f} s; its log is {self._log(name)}")
+            time.sleep(0.05)
         self.check()
 
     def stop(self) -> None:
-        """Ask every process to end, the newest first; kill what does not."""
+        """Ask every process to end, the newest first; kill what does not. A second Ctrl-C does not cut it short."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._stop()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _stop(self) -> None:
         for child in reversed(self._children.values()):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)

@@ -42,6 +42,7 @@ class TrainingProgress:
         self._newest: Record = {}
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
         self._plain_at = 0
+        self._plain_every = max(min(1000, steps // 10), 1)
 
     def __enter__(self) -> "TrainingProgress":
         if self._console.is_terminal:
@@ -53,13 +54,13 @@ class TrainingProgress:
             self._live.stop()
 
     def update(self) -> None:
-        """Take in what is new; without a terminal, print a line every thousand steps."""
+        """Take in what is new; without a terminal, print a line now and then."""
         for record in (*self._learner.read(), *self._actor.read()):
             if record.get("kind") != "event":
                 self._newest |= {k: v for k, v in record.items() if v is not None}
         env_steps = int(self._newest.get("env_steps", 0))
-        if not self._console.is_terminal and env_steps >= self._plain_at + 1000:
-            self._plain_at = env_steps - env_steps % 1000
+        if not self._console.is_terminal and env_steps >= self._plain_at + self._plain_every:
+            self._plain_at = env_steps - env_steps % self._plain_every
             self._console.print("  ".join(f"{name} {value}" for name, value in self._rows()), soft_wrap=True)
 
     def _rows(self) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 from matplotlib.figure import Figure
 
+from learners.metrics import read_metrics
 from serl_core.data.episode_log import load_episodes
 from serl_core.errors import DataError
 
@@ -47,7 +48,8 @@ class Summary:
     cycle_s_p90: float | None
     demonstration_cycle_s: float
     environment_steps: int
-    robot_minutes: float
+    robot_minutes: float  # of the environment steps
+    robot_minutes_in_all: float  # with demonstrations and resets
     training_wall_minutes: float
     wall_minutes: float
 
@@ -63,7 +65,8 @@ class Summary:
             f"success {self.successes}/{self.trials} = {self.success_rate:.0%} "
             f"(95 % interval {self.success_low_95:.1%} to {self.success_high_95:.1%})",
             cycle,
-            f"robot minutes {self.robot_minutes:.1f}, wall minutes {self.wall_minutes:.1f}",
+            f"robot minutes {self.robot_minutes:.1f} ({self.robot_minutes_in_all:.1f} with demonstrations and resets), "
+            f"wall minutes {self.wall_minutes:.1f}",
         ]
 
 
@@ -78,14 +81,15 @@ def write_report(run: Path) -> Path:
     Raises:
         DataError: the run has no metrics.jsonl.
     """
-    metrics = _read_metrics(run / "metrics.jsonl")
-    episodes = [record for record in metrics if record["kind"] == "episode"]
+    if not (run / "metrics.jsonl").exists():
+        raise DataError(f"{run / 'metrics.jsonl'}: no such file; a run's folder has one after training has begun")
+    episodes = [record for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "episode"]
     summary = json.loads((run / "summary.json").read_text()) if (run / "summary.json").exists() else {}
     evaluation = json.loads((run / "eval.json").read_text()) if (run / "eval.json").exists() else {}
     demo_cycle_s = summary.get("demonstration_cycle_s")
     parts = [
         f"<h1>{html.escape(run.name)}</h1>",
-        _summary_table(summary),
+        _summary_table(summary or {k: v for k, v in evaluation.items() if k != "trials_detail"}),
         "<h2>Training</h2>",
         "<p>Running means over 20 episodes, as in the paper. An episode counts as a success of the policy only if "
         "nobody intervened in it.</p>",
@@ -108,14 +112,8 @@ def write_report(run: Path) -> Path:
 
 
 def demonstration_cycle_s(folder: Path, control_hz: float) -> float:
-    """Return the mean cycle time of the demonstrations in a folder, in seconds of robot time."""
-    return statistics.mean(len(episode) for episode in load_episodes(folder)) / control_hz
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file; a run's folder has one after `serl demo` or `serl train`")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the median cycle time of the demonstrations in a folder, in seconds of robot time."""
+    return statistics.median(len(episode) for episode in load_episodes(folder)) / control_hz
 
 
 def _summary_table(summary: dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ def test_a_bad_value_is_refused_in_one_sentence_that_names_the_thing_and_the_val
 
 
 def test_a_pose_beyond_the_arms_reach_is_refused():
-    with pytest.raises(ConfigError, match=r"1\.2\d m from the shoulder; the arm reaches 1\.07 m"):
+    with pytest.raises(ConfigError, match=r"1\.20 m from the shoulder; the arm reaches 0\.855 m"):
         TaskConfig(
             name="far",
             box=SafetyBox(low_m=(0.1, -0.5, 0.0), high_m=(1.5, 0.5, 0.5)),

@@ -41,6 +41,7 @@ def test_an_unknown_command_names_those_there_are(capsys: pytest.CaptureFixture[
         (["train", "--sync", "--task", "no_such_task", "--run", "{tmp}/run"], ["no_such_task", "examples/"]),
         (["demo", "--task", "{tmp}/inverted.py", "--run", "{tmp}/run"], ["SafetyBox.y", "0.1", "-0.1"]),
         (["demo", "--run", "{tmp}/full"], ["{tmp}/full", "not empty"]),
+        (["demo", "--run", "{tmp}/full/kept"], ["{tmp}/full/kept"]),
         (["report", "{tmp}/nothing"], ["{tmp}/nothing", "no such file"]),
         (["doctor", "--run", "{tmp}/nothing"], ["{tmp}/nothing", "no such folder"]),
         (

@@ -1,0 +1,100 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from serl_core.cli.demo import DemoArgs
+from serl_core.cli.processes import ProcessGroup
+from serl_core.cli.progress import JsonlTail
+from serl_core.cli.report import write_report
+from serl_core.errors import ConfigError, SerlError
+
+DEMO = [sys.executable, "-m", "serl_core.cli.main", "demo"]
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def test_the_demo_runs_from_a_task_file_to_the_report(tmp_path: Path):
+    """A path as --task reached the simulator as the name of a scene; the how-to's file is the one that is run."""
+    page = (DOCS / "how-to" / "new-task.md").read_text()
+    (tmp_path / "my_task.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
+    run = tmp_path / "run"
+    sizes = ["--steps", "130", "--demonstrations", "1", "--trials", "1"]
+    done = subprocess.run(
+        [*DEMO, "--task", str(tmp_path / "my_task.py"), "--run", str(run), *sizes],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    summary = json.loads((run / "summary.json").read_text())
+    assert done.returncode == (0 if summary["success_rate"] >= 0.95 else 1)
+    assert summary["trials"] == 1
+    assert summary["robot_minutes_in_all"] > summary["robot_minutes"]
+    assert (run / "report.html").read_text().count("data:image/png;base64,") == 3
+    last = done.stdout.strip().splitlines()[-3:]
+    assert ["success" in last[0], "cycle time" in last[1], "robot minutes" in last[2]] == [True] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_a_demo_that_is_told_to_end(number: signal.Signals, tmp_path: Path):
+    demo = subprocess.Popen(
+        [*DEMO, "--run", str(tmp_path / "run")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline_s = time.monotonic() + 60
+    while not (tmp_path / "run" / "robot.url").exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    running = children(demo.pid)
+    assert running
+    demo.send_signal(number)
+    assert demo.wait(30) != 0
+    assert [pid for pid in running if is_alive(pid)] == []
+
+
+def test_a_process_that_fails_is_named_with_the_last_line_it_said(tmp_path: Path):
+    with ProcessGroup(tmp_path) as group:
+        group.start("reporter", ["report", str(tmp_path / "nothing")])
+        with pytest.raises(SerlError, match=r"the reporter stopped with status 2: serl report: .*no such file"):
+            group.wait("reporter", 60.0)
+
+
+@pytest.mark.parametrize("name", ["steps", "demonstrations", "trials"])
+def test_sizes_that_cannot_work_are_refused_before_anything_starts(name: str):
+    with pytest.raises(ConfigError, match=f"--{name}: must be at least"):
+        DemoArgs(**{name: 0})
+
+
+def test_only_whole_lines_of_a_growing_file_are_read(tmp_path: Path):
+    path = tmp_path / "lines.jsonl"
+    tail = JsonlTail(path)
+    assert tail.read() == []
+    path.write_text('{"a": 1}\n{"a"')
+    assert tail.read() == [{"a": 1}]
+    with path.open("a") as file:
+        file.write(": 2}\n")
+    assert tail.read() == [{"a": 2}]
+
+
+def test_a_report_passes_over_a_line_torn_by_a_crash(tmp_path: Path):
+    episode = {"kind": "episode", "env_steps": 20, "autonomous_success_20": 1.0, "intervention_rate_20": 0.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(episode | {"cycle_time_s_20": 2.0}) + '\n{"kind": "epi')
+    assert write_report(tmp_path).exists()
