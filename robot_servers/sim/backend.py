@@ -1,6 +1,7 @@
 """The simulated Franka behind the driver's protocol, in lockstep or in real time."""
 
 import logging
+import math
 import threading
 import time
 
@@ -120,6 +121,7 @@ class MujocoBackend:
         reference = servo(self.now_s(), position, quaternion)
         if not law.gains.is_settled:
             law.gains.ramp(may_rise=float(np.linalg.norm(world.wrench[:3])) <= PUSHING_N)
+        was_sound = not limiter.numeric_fault
         joint_reset = self._joint_reset  # the servo may have ended it
         if joint_reset is not None:
             law.restart(position, quaternion)  # so that ending it at any tick holds the pose of that tick
@@ -130,6 +132,8 @@ class MujocoBackend:
             torque = limiter.apply(law_torque, world.compensation())
         else:
             torque = limiter.repeat()
+        if was_sound and limiter.numeric_fault and math.isfinite(position.sum() + quaternion.sum()):
+            law.restart(position, quaternion)  # the old reference could push into a contact for ever
         world.step(torque)
         self._ticks += 1
 

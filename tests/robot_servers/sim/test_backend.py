@@ -330,9 +330,23 @@ def test_latched_fault_takes_the_wrench_away(arm):
     arm.after(0.5)
     pushing = arm.reference
     arm.refer((math.nan, 0.0, 0.12))
-    arm.after(0.001)
+    pushed_to = arm.after(0.001).tcp_pose
     arm.reference = pushing
-    np.testing.assert_allclose(arm.after(1.0).tcp_pose[:3], START, atol=1e-4)
+    np.testing.assert_allclose(arm.after(1.0).tcp_pose[:3], pushed_to[:3], atol=5e-4)  # 2.5 mm further with it
+
+
+@pytest.mark.parametrize("bad", ["reference", "wrench"])
+def test_numeric_fault_in_contact_ends_the_push(arm, bad):
+    """The law kept its last reference, so an arm that pressed on the table went on pressing with 16 N."""
+    arm.place((*ASIDE, 0.05))
+    assert arm.go((*ASIDE, 0.0), 2.0).tcp_wrench[2] > 14.0
+    if bad == "reference":
+        arm.refer((math.nan, 0.0, 0.0))
+    else:
+        arm.push(math.nan, 0.0, 0.0, 0.0, 0.0, 0.0)
+    state = arm.after(0.5)
+    assert state.fault == "numeric_fault"
+    assert abs(state.tcp_wrench[2]) < 2.0
 
 
 def test_fingers_report_the_width_of_the_stick_and_close_no_further(arm):
