@@ -136,9 +136,15 @@ class SafetyKernel:
         self._must_hold = True
 
     def rebase(self, pose: Vector7) -> None:
-        """Take note that the arm was put elsewhere, and hold it there."""
+        """Take note that the arm was put elsewhere, and hold it there at once.
+
+        Raises:
+            Refusal: the pose is not finite; nothing has changed.
+        """
+        if not all(map(math.isfinite, pose)):
+            raise Refusal(503, "no_state", "the measured pose is not finite")
         self._measured = pose
-        self._must_hold = True
+        self._hold()
 
     def end_joint_reset(self) -> None:
         """Take control back: the arm is at its rest posture, and holds where it is."""

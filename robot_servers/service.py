@@ -179,8 +179,10 @@ class RobotService:
     def recover(self, command: RecoverCommand) -> RobotState:
         """Clear the latched fault that the client names; the arm holds where it is."""
         with self._commands:
+            measured = self.backend.state().tcp_pose
             with self._lock:
                 self._kernel.check_recover(command.epoch, command.cause)
+                self._kernel.rebase(measured)  # first: the driver takes up the set-point as soon as it is free
             self.backend.recover()
             with self._lock:
                 self._kernel.recover()

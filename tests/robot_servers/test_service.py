@@ -198,6 +198,25 @@ def test_a_reflex_is_latched_and_not_once_recovered_without_being_asked(rig):
     assert rig.service.state().tcp_pose[:3] == pytest.approx(before[:3], abs=1e-3)
 
 
+def test_an_arm_moved_by_hand_in_a_fault_does_not_spring_back_while_the_driver_recovers(rig):
+    """The driver was freed before the set-point was brought to where the arm now is."""
+    rig.step(dx=0.01)
+    rig.backend.fail("reflex")
+    rig.advance(0.1)
+    rig.backend.place((0.4, 0.1, 0.35))
+    recover, ticks = rig.backend.recover, len(rig.backend.references)
+
+    def recover_slowly() -> None:
+        recover()
+        rig.backend.advance(0.005)
+
+    rig.backend.recover = recover_slowly
+    rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="reflex"))
+    rig.advance(0.1)
+    for _, *pose in rig.backend.references[ticks:]:
+        assert pose[:7] == pytest.approx(at(0.4, 0.1, 0.35))
+
+
 def test_a_fault_that_persists_in_the_driver_latches_again(rig):
     rig.backend.fail("power")
     rig.advance(0.001)
