@@ -126,6 +126,8 @@ class MujocoBackend:
         if joint_reset is not None:
             law.restart(position, quaternion)  # so that ending it at any tick holds the pose of that tick
             torque = limiter.apply(joint_reset.torque(world.q, world.dq), world.compensation())
+            if joint_reset.is_blocked:
+                self._fault, self._joint_reset = "joint_reset_blocked", None
         elif limiter.numeric_fault or law.follow(reference):
             wrench = None if limiter.numeric_fault else reference.wrench
             law_torque = law.torque(position, quaternion, world.q, world.dq, world.jacobian, wrench)
@@ -212,5 +214,5 @@ class MujocoBackend:
             self._hold()
 
     def fault(self) -> str | None:
-        """Return ``numeric_fault``, ``control_loop_died`` or None."""
+        """Return ``numeric_fault``, ``joint_reset_blocked``, ``control_loop_died`` or None."""
         return "numeric_fault" if self._limiter.numeric_fault else self._fault

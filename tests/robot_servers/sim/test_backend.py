@@ -265,6 +265,36 @@ def test_cancelled_joint_reset_holds_where_the_arm_is(arm):
     np.testing.assert_allclose(arm.after(0.5).tcp_pose[:3], pose[:3], atol=2e-3)
 
 
+def test_blocked_joint_reset_latches_and_the_arm_holds_where_it_is():
+    """Only the time-out of 30 s ended it, with the motors' full torque until then."""
+    service = RobotService(MujocoBackend("ram_insertion", is_lockstep=True))
+    service.start()
+    robot = LocalRobot(service)
+    robot.connect()
+    robot.sim_reset(pose=(0.45, -0.05, 0.05, *DOWN))  # the stick stands beside the socket, near the table
+    world = service.backend._world
+    step, held = world.step, world.q.copy()
+
+    def step_held(torque):
+        step(torque)
+        world.q[:], world.dq[:] = held, 0.0
+
+    world.step = step_held
+    with pytest.raises(RobotError, match="joint reset cancelled: joint_reset_blocked"):
+        robot.joint_reset()
+    assert (robot.state().mode, robot.state().fault) == (Mode.FAULT, "joint_reset_blocked")
+    assert robot.state().stamp_s < 2.0
+    service.sim_advance(SimAdvanceCommand(epoch=robot.state().lease_epoch, duration_s=0.1))  # the torque fades
+    world.step = step
+    before = robot.state()
+    robot.recover()
+    service.sim_advance(SimAdvanceCommand(epoch=before.lease_epoch, duration_s=0.3))
+    assert robot.state().mode is Mode.HOLD
+    np.testing.assert_allclose(robot.state().tcp_pose[:3], before.tcp_pose[:3], atol=2e-3)
+    robot.close()
+    service.close()
+
+
 def test_reference_that_is_not_finite_latches_a_fault_and_the_arm_holds(arm):
     arm.refer((math.nan, 0.0, 0.12))
     state = arm.after(0.5)
