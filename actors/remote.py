@@ -90,7 +90,8 @@ class RemoteActor:
             self._sender.pump()
             self._log.tick(self._record)
         if not self._sender.drain(DRAIN_S):
-            logger.warning("the learner has not acknowledged %d transitions; the spool keeps them", self._spooled())
+            spooled = self._sender.counters()["spooled"]
+            logger.warning("the learner has not acknowledged %d transitions; the spool keeps them", spooled)
 
     def _await_first_weights(self) -> None:
         logger.info("waiting for the learner's first weights")
@@ -119,7 +120,7 @@ class RemoteActor:
         status = self._sender.status
         if self._max_lead_steps is None or status is None:
             return False
-        return self._spooled() + status.env_steps - status.trained_env_steps >= self._max_lead_steps
+        return self._sender.unreceived + status.env_steps - status.trained_env_steps >= self._max_lead_steps
 
     def _is_finished(self) -> bool:
         status = self._sender.status
@@ -142,9 +143,6 @@ class RemoteActor:
             "policy_age_s": round(self._clock() - self._adopted_s, 3),
             **self._sender.counters(),
         }
-
-    def _spooled(self) -> int:
-        return self._sender.counters()["spooled"]
 
 
 class ActorLog:

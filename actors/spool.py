@@ -158,6 +158,10 @@ class Spool:
         )
         return [Spooled(*row) for row in rows]
 
+    def count(self, after: int) -> int:
+        """Return how many rows have a `place` beyond `after`."""
+        return int(self._execute("SELECT COUNT(*) FROM transitions WHERE place > ?", (after,)).fetchone()[0])
+
     def counters(self) -> Mapping[str, int]:
         """Return made, acknowledged, spooled and dropped."""
         return {
@@ -217,6 +221,11 @@ class SpooledSender:
     def is_full(self) -> bool:
         """Whether the actor must pause: the spool has no room for another step."""
         return self._spool.is_full
+
+    @property
+    def unreceived(self) -> int:
+        """How many transitions have not arrived at the learner, as far as `status` tells."""
+        return len(self._in_flight) + self._spool.count(self._place)
 
     def connect(self, hello: Hello, timeout_s: float) -> LearnerStatus:
         """Reach the learner. Raises TransportError when it refuses, or when nobody answers."""

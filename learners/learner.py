@@ -63,6 +63,7 @@ class Learner:
         self._told = {
             (r["session"], r["episode"]) for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "episode"
         }
+        self._acknowledged: dict[str, int] = {}
         self._env_steps_told = 0
         self._saved_env_steps = -1
         self._last_report_s = 0.0
@@ -74,7 +75,7 @@ class Learner:
             tail = self._trainer.resume()
             for transition in self._log.transitions():
                 self._tell_episode(transition)
-            self._link.restore(self._log.last_sequences())
+            self._link.restore(self._log.synced_sequences())
             self._trainer.insert(tail)
             self._event("resumed", logged_after_checkpoint=len(tail))
         self._trainer.warm_up()
@@ -112,20 +113,24 @@ class Learner:
         return self._trainer.pacing.trained_env_steps >= self._config.max_env_steps
 
     def _take_in(self, transitions: Sequence[Transition]) -> None:
+        self._keep(transitions)
         if not transitions:
             return
-        self._keep(transitions)
         self._trainer.insert(transitions)
         for transition in transitions:
             self._tell_episode(transition)
         self._report()
 
     def _keep(self, transitions: Sequence[Transition]) -> None:
-        """Put transitions on the disk, then tell their actors so."""
+        """Log transitions; tell the actors what has come to the disk itself, now or before."""
         self._log.append(transitions)
-        newest = {t.provenance.session: t.provenance.sequence for t in transitions if t.provenance is not None}
-        for session, sequence in newest.items():
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        synced = self._log.synced_sequences()
+        for session, sequence in synced.items() - self._acknowledged.items():
             self._link.acknowledge(session, sequence)
+        self._acknowledged = synced
 
     def _train_one_step(self) -> None:
         try:
@@ -155,6 +160,7 @@ class Learner:
         try:
             self._trainer.save()
             self._saved_env_steps = trained
+            self._acknowledge()
         except DataError as error:  # a full disk must not end the training
             logger.error("%s", error)
             self._event("checkpoint_failed", reason=str(error))
@@ -180,7 +186,9 @@ class Learner:
         deadline_s = time.monotonic() + PART_TIMEOUT_S
         while self._link.counters()["connected"] and time.monotonic() < deadline_s:
             if transitions := self._link.receive(IDLE_WAIT_S):
-                self._keep(transitions)
+                self._log.append(transitions)
+                self._log.sync()
+                self._acknowledge()
                 self._report(is_finished=True)
 
     def _tell_episode(self, transition: Transition) -> None:

@@ -148,7 +148,7 @@ class Trainer:
         return _copy(self._state)
 
     def save(self) -> None:
-        """Write a checkpoint of everything but the buffers, which the log brings back.
+        """Write a checkpoint of everything but the buffers, which the log, synced first, brings back.
 
         Raises:
             LearningError: a number of it is not finite; nothing was written.
@@ -156,6 +156,7 @@ class Trainer:
         """
         arrays = self.arrays()
         _require_finite(arrays, "the learner's state")
+        self._log.sync()
         facts = {
             "config": _plain(self.config),
             "env_steps": self.pacing.env_steps,  # also the log's position: how many of it were inserted

@@ -1,4 +1,4 @@
-"""The learner's durable truth: every transition it has acknowledged, append-only, in the order of arrival.
+"""The learner's durable truth: every transition it has taken in, append-only, in the order of arrival.
 
 ::
 
@@ -7,7 +7,8 @@
     <directory>/journals/<session>.journal               the running episode of a session
 
 A journal is written through to the operating system with each append, so a killed process loses
-nothing, and synced to disk each second, for a power cut. A journal entry is::
+nothing. It is synced to the disk itself each second; what is synced survives a power cut and may be
+acknowledged. A journal entry is::
 
     length of the record (u32) | CRC-32 of the rest (u32) | arrival (u64) | record of the codec
 """
@@ -67,31 +68,32 @@ class _Journal:
         checksum = zlib.crc32(record, zlib.crc32(arrival.to_bytes(8, "little")))
         entry = _ENTRY.pack(len(record), checksum, arrival) + record
         try:
-            if self._file is None:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            size = os.fstat(self._file).st_size
-            if os.write(self._file, entry) != len(entry):
-                os.ftruncate(self._file, size)
+            file = self._opened()
+            size = os.fstat(file).st_size
+            if os.write(file, entry) != len(entry):
+                os.ftruncate(file, size)
                 raise OSError(28, "No space left on device")
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error.strerror}; make room, then start again") from error
         self.steps.append(Step(arrival, transition))
 
     def sync(self) -> None:
-        if self._file is not None:
-            os.fsync(self._file)
+        """Bring the file to the disk itself. Its name takes `sync_folder`."""
+        os.fsync(self._opened())
 
     def close(self) -> None:
         if self._file is not None:
-            self.sync()
             os.close(self._file)
             self._file = None
 
     def remove(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self.close()
         self.path.unlink()
+
+    def _opened(self) -> int:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return self._file
 
 
 class EpisodeLog:
@@ -113,12 +115,14 @@ class EpisodeLog:
         self._position = 0
         self._next_arrival = 0
         self._last_sequences: dict[str, int] = {}
+        self._synced_sequences: dict[str, int] = {}
         self._finished: dict[str, list[tuple[int, Path]]] = defaultdict(list)  # (first arrival, file) by session
         self._journals: dict[str, _Journal] = {}
         try:
             self._check_task()
             self._find_episodes()
             self._find_journals()
+            self.sync()  # a killed learner may have left what no disk has seen yet
         except DataError:
             os.close(self._lock)
             raise
@@ -129,13 +133,17 @@ class EpisodeLog:
         return self._position
 
     def last_sequences(self) -> dict[str, int]:
-        """Return the last logged sequence of each session: what the learner may acknowledge."""
+        """Return the last logged sequence of each session; it survives the end of this process."""
         return dict(self._last_sequences)
+
+    def synced_sequences(self) -> dict[str, int]:
+        """Return the last sequence of each session that survives a power cut: what may be acknowledged."""
+        return dict(self._synced_sequences)
 
     def append(self, transitions: Sequence[Transition]) -> None:
         """Add transitions, in order per session; one that is there already is skipped.
 
-        On return they survive the end of this process.
+        On return they survive the end of this process. Syncs when that is due, also without transitions.
 
         Raises:
             DataError: the disk is full or gone. What was not written is not in `last_sequences`.
@@ -143,9 +151,24 @@ class EpisodeLog:
         for transition in transitions:
             self._append(transition)
         if self._clock() - self._synced_s >= SYNC_PERIOD_S:
-            self._synced_s = self._clock()
+            self.sync()
+
+    def sync(self) -> None:
+        """Bring everything to the disk itself: on return it survives a power cut.
+
+        Raises:
+            DataError: the disk is gone.
+        """
+        self._synced_s = self._clock()
+        if self._synced_sequences == self._last_sequences:
+            return
+        try:
             for journal in self._journals.values():
                 journal.sync()
+            sync_folder(self._journals_folder)
+        except OSError as error:
+            raise DataError(f"cannot sync {self._journals_folder}: {error.strerror}; look at its disk") from error
+        self._synced_sequences = dict(self._last_sequences)
 
     def transitions(self) -> Iterator[Transition]:
         """Return all transitions in the order in which they arrived.
@@ -158,9 +181,13 @@ class EpisodeLog:
 
     def close(self) -> None:
         """Sync and give the lock back. Safe to call twice. Running episodes stay in their journals."""
-        for journal in self._journals.values():
-            journal.close()
-        if self._lock >= 0:
+        if self._lock < 0:
+            return
+        try:
+            self.sync()
+        finally:
+            for journal in self._journals.values():
+                journal.close()
             os.close(self._lock)
             self._lock = -1
 
@@ -196,6 +223,7 @@ class EpisodeLog:
             arrivals=[step.arrival for step in journal.steps],
         )
         self._finished[session].append((journal.steps[0].arrival, path))
+        self._synced_sequences[session] = journal.steps[-1].provenance.sequence
         del self._journals[session]
         journal.remove()
 
@@ -261,7 +289,6 @@ class EpisodeLog:
             self._last_sequences[path.stem] = steps[-1].provenance.sequence
             self._next_arrival = max(self._next_arrival, steps[-1].arrival + 1)
             self._position += len(steps)
-        sync_folder(self._journals_folder)
 
 
 def _read_journal(path: Path) -> list[Step]:

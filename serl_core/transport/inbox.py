@@ -31,6 +31,7 @@ class Inbox:
         self._streams: dict[str, _Stream] = {}
         self._waiting: deque[tuple[Transition, int]] = deque()
         self._bytes = 0
+        self._untold = 0  # transitions taken since the last report, which does not count them yet
         self._policy_version = 0
         self._progress = (0, 0, False)
         self._counters = {"received": 0, "duplicate": 0, "rejected": 0}
@@ -76,6 +77,7 @@ class Inbox:
             taken = [transition for transition, _ in self._waiting]
             self._waiting.clear()
             self._bytes = 0
+            self._untold += len(taken)
             return taken
 
     def acknowledge(self, session: str, sequence: int) -> None:
@@ -96,8 +98,9 @@ class Inbox:
             self._bytes = sum(size for _, size in fresh)
 
     def report(self, env_steps: int, trained_env_steps: int, is_finished: bool) -> None:
-        """Set the learner's progress."""
+        """Set the learner's progress, which counts all it has taken."""
         with self._changed:
+            self._untold = 0
             self._progress = (env_steps, trained_env_steps, is_finished)
 
     def publish(self, version: int) -> None:
@@ -112,7 +115,7 @@ class Inbox:
             env_steps, trained_env_steps, is_finished = self._progress
             return LearnerStatus(
                 acked_sequence=stream.acked,
-                env_steps=env_steps,
+                env_steps=env_steps + self._untold + len(self._waiting),
                 trained_env_steps=trained_env_steps,
                 policy_version=self._policy_version,
                 is_finished=is_finished,

@@ -1,8 +1,9 @@
 """How experience travels from actors to the learner, and policy weights back.
 
 Delivery is at least once on the wire and exactly once in effect: the actor's spool keeps every
-transition until the learner acknowledges `(session, sequence)`, which it does after its own log has
-it; the learner drops what it has seen. Weights are state, not a stream: only the newest matters.
+transition until the learner acknowledges `(session, sequence)`, which it does once its own log is
+synced to disk, about each second; the learner drops what it has seen. Weights are state, not a
+stream: only the newest matters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +35,8 @@ class Hello:
 class LearnerStatus(NamedTuple):
     """Comes back with every acknowledgement."""
 
-    acked_sequence: int  # all of `session` up to here are on the learner's disk; -1 for none
-    env_steps: int  # online transitions the learner has
+    acked_sequence: int  # all of `session` up to here are on the learner's disk, power cut or not; -1 for none
+    env_steps: int  # online transitions the learner has, also those it has received and not yet taken in
     trained_env_steps: int  # online transitions whose updates are done: the actor's lead is measured to here
     policy_version: int
     is_finished: bool = False  # training is over: actors stop
@@ -79,13 +80,16 @@ class LearnerLink(Protocol):
         """Return transitions not seen before, in order per session; empty after `timeout_s`."""
 
     def acknowledge(self, session: str, sequence: int) -> None:
-        """Tell the actor that all of `session` up to `sequence` are safe on disk."""
+        """Tell the actor that all of `session` up to `sequence` are safe on disk: it forgets them."""
 
     def restore(self, acked: Mapping[str, int]) -> None:
         """Set the last safe sequence per session, after a restart from disk."""
 
     def report(self, env_steps: int, trained_env_steps: int, is_finished: bool = False) -> None:
-        """Set what LearnerStatus carries and send it to every actor; those that run ahead wait on it."""
+        """Set what LearnerStatus carries and send it to every actor; those that run ahead wait on it.
+
+        `env_steps` counts everything that `receive` has returned.
+        """
 
     def publish(self, weights: PolicyWeights) -> None:
         """Replace the weights actors may pull."""

@@ -65,11 +65,11 @@ class Rig:
     def publish(self, version, value=0.1):
         self.learner.publish(PolicyWeights(version, {"value": np.full(6, value, np.float32)}, 0))
 
-    def take(self, *, train=True, is_finished=False):
+    def take(self, *, train=True, is_finished=False, acknowledge=True):
         """Take in what was sent, as the learner does."""
         got = self.learner.receive(0.0)
         self.received += got
-        if got:
+        if got and acknowledge:
             self.learner.acknowledge("test", got[-1].provenance.sequence)
         if train:
             self.trained = len(self.received)
@@ -138,6 +138,24 @@ def test_in_lockstep_the_actor_waits_when_the_learner_is_behind(make_rig):
     rig.actor.run(max_steps=12)
     assert leads
     assert max(leads) == 4
+
+
+def test_what_is_trained_on_and_not_yet_acknowledged_is_no_lead(make_rig):
+    """The lead counted all that was spooled: a learner that acknowledges once a second held the actor up."""
+    rig = make_rig(max_lead_steps=4, learner_turn=lambda rig: rig.take(acknowledge=False))
+    rig.publish(1)
+    rig.actor.run(max_steps=12)
+    assert rig.spool.counters()["spooled"] == 12
+    assert rig.turns <= 3
+
+
+def test_what_no_learner_has_received_is_lead(make_rig):
+    rig = make_rig(max_lead_steps=4)
+    rig.publish(1)
+    rig.learner.inbox.put = lambda *_: False  # all is lost on its way
+    with pytest.raises(AssertionError, match="waits for ever"):
+        rig.actor.run(max_steps=12)
+    assert rig.loop.sequence == 4
 
 
 def test_in_real_time_the_actor_never_waits_for_training(make_rig):

@@ -62,12 +62,26 @@ def test_there_are_weights_before_the_first_transition(desk):
     assert desk.actor.newest_weights(0).version == 1
 
 
-def test_what_is_acknowledged_is_in_the_log(desk):
-    desk.send(stream(0, 10))
+def test_what_is_acknowledged_is_on_the_disk(desk):
+    """Transitions were acknowledged as soon as they were written, up to a second before they were synced."""
+    steps = stream(0, 9)
+    assert not steps[-1].end  # the end of an episode is synced at once
+    desk.send(steps)
     status = desk.actor.poll()
-    assert status.acked_sequence == 9
-    assert desk.run.log.last_sequences() == {"line": 9}
-    assert status.env_steps == 10
+    assert status.received_sequence == 8
+    assert status.env_steps == 9
+    assert status.acked_sequence == desk.run.log.synced_sequences().get("line", -1) < 8
+    desk.run.clock.advance(1.0)
+    desk.send(steps[8:])  # nothing new: time alone brings it to the disk
+    assert desk.actor.poll().acked_sequence == 8
+    assert desk.run.log.synced_sequences() == {"line": 8}
+
+
+def test_a_checkpoint_acknowledges_what_it_has_synced(tmp_path):
+    desk = Desk(tmp_path, checkpoint_every=30)
+    desk.send(stream(0, 30))
+    assert desk.actor.poll().acked_sequence == 29
+    desk.stop()
 
 
 def test_nothing_is_acknowledged_that_the_log_refused(desk, monkeypatch):

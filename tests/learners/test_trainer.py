@@ -83,6 +83,16 @@ def test_a_corrupt_newest_checkpoint_costs_time_and_nothing_else(tmp_path):
     run.stop()
 
 
+def test_a_checkpoint_is_never_ahead_of_the_log_on_the_disk(tmp_path):
+    """A checkpoint was written while the log waited for its sync: after a power cut, resume refused the run."""
+    run = Run(tmp_path)
+    run.take(stream(0, 29))
+    assert run.log.synced_sequences() != run.log.last_sequences()
+    run.trainer.save()
+    assert run.log.synced_sequences() == run.log.last_sequences()
+    run.stop()
+
+
 def test_versions_after_a_resume_are_above_all_that_were_published(tmp_path):
     run = Run(tmp_path)
     run.take(stream(0, 30))

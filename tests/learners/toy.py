@@ -2,6 +2,7 @@
 
 from learners.checkpoints import Checkpoints
 from learners.trainer import Trainer, TrainerConfig
+from serl_core.clock import ManualClock
 from serl_core.data.episode_log import EpisodeLog
 from tests.serl_core.agents.toy import SPEC, config, stream
 
@@ -12,7 +13,8 @@ class Run:
     """A run folder with an open log and a trainer; `stop` it before opening it again."""
 
     def __init__(self, folder, *, sac=SAC, seed=0, training_starts=20):
-        self.log = EpisodeLog(folder / "experience", "toy")
+        self.clock = ManualClock()  # the log syncs when this has moved on by a second
+        self.log = EpisodeLog(folder / "experience", "toy", clock=self.clock)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         trainer_config = TrainerConfig(sac=sac, seed=seed, training_starts=training_starts)
         self.trainer = Trainer(SPEC, trainer_config, [stream(7, 30, "demos")], self.log, self.checkpoints)

@@ -183,16 +183,69 @@ def test_a_full_disk_leaves_only_whole_steps(reopen, tmp_path, monkeypatch):
     assert_same_transitions(list(reopen().transitions()), steps)
 
 
+class Disk:
+    """Notes the names of what is synced."""
+
+    def __init__(self, monkeypatch):
+        self.synced = []
+        monkeypatch.setattr("os.fsync", lambda file: self.synced.append(os.readlink(f"/proc/self/fd/{file}")))
+
+    def names(self):
+        return sorted({os.path.basename(name) for name in self.synced})
+
+
 def test_a_journal_is_synced_once_a_second(reopen, monkeypatch):
-    clock, synced = ManualClock(), []
+    clock = ManualClock()
     log = reopen(clock=clock)
     steps = make_episode()
     log.append(steps[:1])
-    monkeypatch.setattr("os.fsync", synced.append)
+    disk = Disk(monkeypatch)
     for step in steps[1:4]:
         log.append([step])
         clock.advance(0.5)
-    assert len(synced) == 1
+    assert disk.names() == ["journals", "session.journal"]
+    assert len(disk.synced) == 2
+
+
+def test_only_what_is_synced_may_be_acknowledged(reopen):
+    """Transitions were acknowledged, and forgotten by their actor, up to a second before they were on the disk."""
+    clock = ManualClock()
+    log = reopen(clock=clock)
+    steps = make_episode(steps=6)
+    log.append(steps[:2])
+    assert (log.last_sequences(), log.synced_sequences()) == ({"session": 1}, {})
+    clock.advance(1.0)
+    log.append([])
+    assert log.synced_sequences() == {"session": 1}
+    log.append(steps[2:3])
+    assert log.synced_sequences() == {"session": 1}
+    log.sync()
+    assert log.synced_sequences() == {"session": 2}
+    log.append(steps[3:])
+    assert log.synced_sequences() == {"session": 5}  # an episode's file is synced when it is written
+
+
+def test_a_reopened_log_is_on_the_disk_before_it_is_acknowledged(reopen, monkeypatch):
+    """What a killed learner had written but not synced was taken for safe, and so was a new journal's name."""
+    reopen().append(make_episode()[:3])
+    disk = Disk(monkeypatch)
+    log = reopen()
+    assert log.synced_sequences() == {"session": 2}
+    assert disk.names() == ["journals", "session.journal"]
+
+
+def test_nothing_counts_as_synced_that_the_disk_refused(reopen, monkeypatch):
+    log = reopen()
+    log.append(make_episode()[:3])
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", broken)
+        with pytest.raises(DataError, match=r"journals: Input/output error; look at its disk"):
+            log.sync()
+    assert log.synced_sequences() == {}
 
 
 WRITER = """

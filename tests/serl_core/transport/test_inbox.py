@@ -50,6 +50,21 @@ def test_an_acknowledgement_never_goes_back():
     assert inbox.status("session").acked_sequence == 5
 
 
+def test_what_waits_or_is_being_taken_in_counts_as_env_steps_once():
+    """An actor measures its lead by them: what had arrived but was not reported yet was in no count."""
+    inbox = Inbox()
+    put(inbox, STEPS[:2])
+    assert inbox.status("session").env_steps == 2
+    inbox.take(0.0)
+    put(inbox, STEPS[2:5])
+    assert inbox.status("session").env_steps == 5
+    inbox.report(2, 0, False)
+    assert inbox.status("session").env_steps == 5
+    inbox.take(0.0)
+    inbox.report(5, 0, False)
+    assert inbox.status("session").env_steps == 5
+
+
 def test_take_wakes_as_soon_as_something_comes():
     inbox = Inbox()
     taken = []
