@@ -231,6 +231,36 @@ def check_impedance(params: ImpedanceParams, limits: SafetyLimits) -> None:
         _check_product("rotational_clip_rad", i, "stiffness * clip", torque, limits.spring_torque_nm, "Nm")
 
 
+def initial_impedance(limits: SafetyLimits) -> ImpedanceParams:
+    """Return the default gains, made softer where `limits` are tighter; the damping ratio stays.
+
+    Raises:
+        ConfigError: no gains as soft as that are allowed either.
+    """
+    default = ImpedanceParams()
+    stiffness = min(default.translational_stiffness_n_m, limits.stiffness_n_m[1])
+    turning = min(default.rotational_stiffness_nm_rad, limits.stiffness_nm_rad[1])
+    damping = default.translational_damping_ns_m * math.sqrt(stiffness / default.translational_stiffness_n_m)
+    reach_m = min(limits.clip_m[1], limits.spring_force_n / stiffness, limits.speed_m_s * damping / stiffness)
+    reach_rad = min(limits.clip_rad[1], limits.spring_torque_nm / turning)
+    params = msgspec.structs.replace(
+        default,
+        translational_stiffness_n_m=stiffness,
+        translational_damping_ns_m=damping,
+        rotational_stiffness_nm_rad=turning,
+        rotational_damping_nms_rad=default.rotational_damping_nms_rad
+        * math.sqrt(turning / default.rotational_stiffness_nm_rad),
+        translational_clip_m=tuple(min(clip, reach_m) for clip in default.translational_clip_m),
+        rotational_clip_rad=tuple(min(clip, reach_rad) for clip in default.rotational_clip_rad),
+        nullspace_stiffness_nm_rad=min(default.nullspace_stiffness_nm_rad, limits.nullspace_stiffness_nm_rad[1]),
+    )
+    try:
+        check_impedance(params, limits)
+    except Refusal as refusal:
+        raise ConfigError(f"limits: the gains that the arm starts with do not fit, {refusal.detail}") from None
+    return params
+
+
 def check_gripper(command: GripperCommand, limits: SafetyLimits) -> None:
     """Refuse a gripper command outside its range."""
     check_range("position", command.position, 0.0, 1.0)
@@ -270,7 +300,7 @@ def angle_between(a: Vector7, b: Vector7) -> float:
 
 
 def _check_product(name: str, i: int, what: str, value: float, limit: float, unit: str) -> None:
-    if value > limit:
+    if value > limit * (1.0 + 1e-9):
         detail = f"{what} must be at most {limit:g} {unit}, got {value:.3g} {unit}"
         raise Refusal(422, "value", detail, field=f"params.{name}[{i}]", given=value, limit=limit)
 

@@ -25,6 +25,7 @@ from robot_servers.limits import (
     check_load,
     check_pose,
     check_range,
+    initial_impedance,
 )
 from serl_core.errors import RobotError
 from serl_core.robots.messages import (
@@ -60,10 +61,13 @@ class RobotService:
 
     Args:
         backend: the arm; `start` starts it.
-        limits: of the safety kernel.
+        limits: of the safety kernel; the arm starts with gains that fit them.
         audit_log: JSON lines are appended there.
         liveness: the clock of the lease and of the backend's signs of life, in s.
         first_epoch: leases count up from here.
+
+    Raises:
+        ConfigError: the limits allow no gains to start with.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class RobotService:
         self._kernel = SafetyKernel(self.limits, self._audit.note, first_epoch)
         self._liveness = liveness
         self._tick_live_s = 0.0
-        self._impedance = ImpedanceParams()
+        self._impedance = initial_impedance(self.limits)
         self._gripper: float | None = None
         self._is_resetting = False
         self._lock = threading.Lock()  # guards the kernel, for microseconds: the control loop takes it too
@@ -91,6 +95,8 @@ class RobotService:
         """Start the backend; the arm holds."""
         self._tick_live_s = self._liveness()
         self.backend.start(self._servo)
+        if self._impedance != ImpedanceParams():
+            self.backend.set_impedance(self._impedance)
         self._settle()
 
     def close(self) -> None:
@@ -197,12 +203,15 @@ class RobotService:
             Seconds after which to reply with `state()`; 0 in lockstep.
         """
         check_range("reply_after_s", command.reply_after_s, 0.0, self.limits.max_reply_after_s)
+        gripper = None
         if command.gripper is not None:
             check_range("gripper", command.gripper, 0.0, 1.0)
+            gripper = GripperCommand(epoch=command.epoch, position=command.gripper)
+            check_gripper(gripper, self.limits)
         with self._commands:
             self._track(command.epoch, command.sequence, command)
-            if command.gripper is not None and command.gripper != self._gripper:
-                self._move_gripper(GripperCommand(epoch=command.epoch, position=command.gripper))
+            if gripper is not None and gripper.position != self._gripper:
+                self._move_gripper(gripper)
             if not self.backend.is_lockstep:
                 return command.reply_after_s
             cast(SimBackend, self.backend).advance(command.reply_after_s)

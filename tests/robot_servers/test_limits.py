@@ -16,6 +16,7 @@ from robot_servers.limits import (
     check_pose,
     check_step,
     check_wrench,
+    initial_impedance,
     load_limits,
 )
 from serl_core.config import SafetyBox, TaskConfig
@@ -220,3 +221,29 @@ def test_a_wrench_is_limited_on_each_axis(index, sign):
         with pytest.raises(Refusal) as refused:
             check_wrench(wrench(value), LIMITS)
         assert (refused.value.status, refused.value.field) == (422, f"wrench[{index}]")
+
+
+def test_the_default_limits_start_with_the_default_gains():
+    assert initial_impedance(SafetyLimits()) == ImpedanceParams()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        SafetyLimits(stiffness_n_m=(50.0, 700.0)),
+        SafetyLimits(stiffness_nm_rad=(1.0, 40.0), nullspace_stiffness_nm_rad=(0.0, 5.0)),
+        SafetyLimits(clip_m=(0.0005, 0.003), clip_rad=(0.005, 0.01)),
+        SafetyLimits(spring_force_n=7.0, spring_torque_nm=2.0),
+        SafetyLimits(speed_m_s=0.05),
+    ],
+)
+def test_tighter_limits_start_with_softer_gains(limits):
+    """The arm held with the default gains, whatever the limits file said, until somebody set others."""
+    params = initial_impedance(limits)
+    assert params != ImpedanceParams()
+    check_impedance(params, limits)
+
+
+def test_limits_that_allow_no_gains_as_soft_as_the_default_are_refused_by_name():
+    with pytest.raises(ConfigError, match=r"limits: .*translational_stiffness_n_m must be 2500 to 3000, got 2000"):
+        initial_impedance(SafetyLimits(stiffness_n_m=(2500.0, 3000.0)))

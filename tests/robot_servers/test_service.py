@@ -102,6 +102,22 @@ def test_the_gripper_moves_only_when_its_command_changes(rig):
     assert [call[1] for call in rig.backend.calls if call[0] == "set_gripper"] == [0.2, 0.7]
 
 
+def test_limits_tighter_than_the_default_gains_reach_the_backend_at_the_start():
+    """A tightened limits file left the gains that the arm starts with as they were."""
+    rig = Rig(limits=SafetyLimits(spring_force_n=8.0))
+    ((name, params),) = rig.backend.calls
+    assert name == "set_impedance"
+    assert params.translational_stiffness_n_m * max(params.translational_clip_m) <= 8.0 * (1 + 1e-9)
+
+
+def test_the_streams_gripper_obeys_the_limits_file_too():
+    """Its force was checked on the route of the gripper alone."""
+    rig = Rig(limits=SafetyLimits(gripper_force_n=10.0))
+    assert status_of(rig.step, 0.01, 0.1, 0.5) == 422
+    assert rig.backend.references == []
+    assert rig.backend.calls == []
+
+
 def test_a_refused_gripper_position_moves_nothing(rig):
     assert status_of(rig.step, 0.01, 0.1, 1.5) == 422
     assert rig.backend.references == []
