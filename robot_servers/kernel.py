@@ -7,6 +7,7 @@ simulation) and the liveness clock (the lease; the server's monotonic clock).
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from robot_servers.backend import Floats, Reference
 from robot_servers.feed_forward import FeedForward
@@ -34,6 +35,12 @@ OnEvent = Callable[[str, str], None]
 """(what, detail): a state change, for the audit log. Called from the control loop: must not block."""
 
 
+class _Stop(NamedTuple):
+    """One request to stop; told from others by identity."""
+
+    cause: str
+
+
 class SafetyKernel:
     """The state machine of one arm.
 
@@ -53,7 +60,8 @@ class SafetyKernel:
         self._set_point = SetPoint(limits)
         self._feed_forward = FeedForward()
         self._mode = Mode.HOLD
-        self._stop_cause: str | None = None
+        self._stop: _Stop | None = None  # the newest, set without a lock
+        self._resumed: _Stop | None = None  # the newest that was cleared: the arm is stopped while they differ
         self._fault: str | None = None
         self._must_hold = True  # at the next tick, the set-point becomes the measured pose
         self._now_s = -math.inf
@@ -72,7 +80,7 @@ class SafetyKernel:
         """What the arm is doing."""
         if self._fault is not None:
             return Mode.FAULT
-        if self._stop_cause is not None:
+        if self._stop is not self._resumed:
             return Mode.STOPPED
         is_pushing = self._mode is Mode.HOLD and self._feed_forward.wrench is not None
         return Mode.TRACKING if is_pushing else self._mode
@@ -80,7 +88,8 @@ class SafetyKernel:
     @property
     def fault(self) -> str | None:
         """The latched cause, in FAULT and STOPPED."""
-        return self._fault or self._stop_cause
+        stop = self._stop
+        return self._fault or (None if stop is None or stop is self._resumed else stop.cause)
 
     @property
     def is_joint_reset(self) -> bool:
@@ -104,7 +113,7 @@ class SafetyKernel:
         is_idle = self._mode is Mode.HOLD and feed_forward.wrench is None
         if feed_forward.wrench is not None:
             self._tick_wrench()
-        if self._must_hold or (self._stop_cause is not None and not is_idle):
+        if self._must_hold or (self._stop is not self._resumed and not is_idle):
             self._hold()
         elif self._mode is Mode.TRACKING:
             if now_s - self._command_s > self.limits.command_timeout_s:
@@ -233,18 +242,19 @@ class SafetyKernel:
 
     def stop(self, cause: str = "stop") -> None:
         """Latch a stop. One assignment: safe from any thread, without a lock."""
-        self._stop_cause = cause
+        self._stop = _Stop(cause)
 
     def resume(self, epoch: int) -> None:
-        """Clear a latched stop; the arm holds where it is."""
+        """Clear the stop that is latched now, and none that comes meanwhile; the arm holds where it is."""
         self.leases.require(epoch)
-        if self._stop_cause is None:
+        stop = self._stop
+        if stop is None or stop is self._resumed:
             raise Refusal(409, "not_stopped", "the arm is not stopped")
-        self._on_event("resume", self._stop_cause)
+        self._on_event("resume", stop.cause)
         self._must_hold = True
         self._mode = Mode.HOLD
         self._cancel_job("stopped")
-        self._stop_cause = None
+        self._resumed = stop
 
     def check_recover(self, epoch: int, cause: str) -> None:
         """Refuse to clear a fault that is not the present one: its cause must have been seen."""

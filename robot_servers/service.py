@@ -245,9 +245,14 @@ class RobotService:
             with self._lock:
                 self._kernel.check_joint_reset(command.epoch)
             self.backend.start_joint_reset()
-            with self._lock:
-                self._is_resetting = True
-                return self._kernel.begin_joint_reset()
+            try:
+                with self._lock:
+                    self._kernel.check_joint_reset(command.epoch)  # the lease may be lost by now, or the arm stopped
+                    self._is_resetting = True
+                    return self._kernel.begin_joint_reset()
+            except Refusal:
+                self.backend.cancel_joint_reset()
+                raise
 
     # ---- parameters
 

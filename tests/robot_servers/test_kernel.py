@@ -484,6 +484,19 @@ def test_a_stop_freezes_the_set_point_and_only_resume_clears_it():
     np.testing.assert_allclose(rig.set_point[:3], held[:3], atol=1e-3)
 
 
+def test_a_stop_that_comes_during_a_resume_stays():
+    """It was cleared with the one before: the arm went on although somebody had just stopped it."""
+    rig = Rig()
+    rig.kernel.stop("first")
+    rig.kernel._on_event = lambda what, detail: rig.kernel.stop("second") if what == "resume" else None
+    rig.kernel.resume(rig.epoch)
+    assert (rig.kernel.mode, rig.kernel.fault) == (Mode.STOPPED, "second")
+    assert refused(rig.track).status == 423
+    rig.kernel._on_event = lambda what, detail: None
+    rig.kernel.resume(rig.epoch)
+    assert rig.kernel.fault is None
+
+
 def test_a_stop_cancels_a_move():
     rig = Rig()
     rig.move(0.7)

@@ -146,6 +146,26 @@ def test_a_joint_reset_ends_in_hold_where_the_arm_then_is(rig):
     assert state.reference_pose[2] == pytest.approx(state.tcp_pose[2], abs=1e-6)
 
 
+@pytest.mark.parametrize("event", ["the lease is lost", "a stop comes"])
+def test_a_joint_reset_does_not_begin_when_it_may_no_longer(rig, event):
+    """The lease was checked before the backend's call, which takes its time, and not after."""
+    begin = rig.backend.start_joint_reset
+
+    def begin_slowly() -> None:
+        begin()
+        if event == "a stop comes":
+            rig.service.latch_stop("stop")
+        else:
+            rig.clock.advance(2.1)
+            rig.backend.advance(0.001)
+
+    rig.backend.start_joint_reset = begin_slowly
+    assert status_of(rig.service.joint_reset, JointResetCommand(epoch=rig.epoch)) in (409, 423)
+    assert rig.backend.calls[-1] == ("cancel_joint_reset",)
+    assert rig.backend.joint_reset_error_rad() is None
+    assert rig.service.state().mode is not Mode.MOVING
+
+
 def test_a_stop_ends_a_joint_reset_at_the_next_tick(rig):
     rig.service.joint_reset(JointResetCommand(epoch=rig.epoch))
     rig.advance(0.1)
