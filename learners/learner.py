@@ -73,6 +73,8 @@ class Learner:
         """Take up the run (with `resume`, where it was left), compile, and offer the first weights."""
         if resume:
             tail = self._trainer.resume()
+            # Above 0 when episodes were moved out of the log.
+            self._env_steps_told = self._trainer.pacing.env_steps + len(tail) - self._log.position
             for transition in self._log.transitions():
                 self._tell_episode(transition)
             self._link.restore(self._log.synced_sequences())
@@ -210,7 +212,7 @@ class Learner:
                 "trained_env_steps": trainer.pacing.trained_env_steps,
                 "updates": trainer.updates,
                 "updates_per_s": (trainer.updates - self._updates_at_report) / elapsed_s,
-                "utd_ratio": trainer.config.sac.utd_ratio,
+                "utd_ratio": trainer.utd_ratio,
                 "debt": trainer.pacing.debt,
                 "policy_version": trainer.policy_version,
                 "online_transitions": len(trainer.online),

@@ -4,7 +4,6 @@ The learner process and `serl train --sync` run this same code. All luck comes f
 same transitions in the same order give the same weights to the bit, also across a crash and a resume.
 """
 
-import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +13,14 @@ import jax
 import msgspec
 import numpy as np
 
-from learners.checkpoints import Checkpoints
+from learners.checkpoints import Checkpoint, Checkpoints
 from learners.pacing import Pacing
 from serl_core.agents.policy import is_finite
 from serl_core.agents.sac import Sac, SacConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
-from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.errors import ConfigError, LearningError
 from serl_core.transport.interface import PolicyWeights
 from serl_core.types import EnvSpec, Observation, Transition
 
@@ -66,25 +65,30 @@ class Trainer:
         self.agent = Sac(spec, config.sac)
         self.pacing = Pacing(training_starts=config.training_starts)
         self.policy_version = 0
+        self.updates = 0  # of the critics, since the start of the run
         self.demonstrations = ReplayBuffer.holding(spec, demonstrations)
         self.online = ReplayBuffer(spec, config.online_capacity)
         self._mixture = Mixture(self.demonstrations, self.online, config.demo_fraction)
         self._log = log
         self._checkpoints = checkpoints
+        self._inserted: dict[str, int] = {}  # the last sequence of each session
         self._rng = np.random.default_rng(config.seed)
         self._state = self.agent.init(key=jax.random.key(config.seed))
 
     @property
-    def updates(self) -> int:
-        """Critic updates done since the start of the run."""
+    def utd_ratio(self) -> float:
+        """Critic updates done per environment step that was trained on; 0 before the first."""
         trained = self.pacing.trained_env_steps - self.pacing.training_starts
-        return self.config.sac.utd_ratio * max(trained, 0)
+        return self.updates / trained if trained > 0 else 0.0
 
     def insert(self, transitions: Iterable[Transition]) -> None:
         """Take in new online transitions, which the log already holds."""
         for transition in transitions:
             self.online.insert(transition)
             self.pacing.inserted(1)
+            provenance = transition.provenance
+            assert provenance is not None  # else the buffer has refused it
+            self._inserted[provenance.session] = provenance.sequence
 
     def can_update(self) -> bool:
         """Return whether there is an environment step whose updates are to be done."""
@@ -101,6 +105,7 @@ class Trainer:
         self._state, metrics = self.agent.update(self._state, batch)
         values = {name: float(value) for name, value in jax.device_get(metrics.values).items()}
         self.pacing.updated()
+        self.updates += batch.action.shape[0]
         if values["skipped_in_a_row"] >= MAX_SKIPPED_IN_A_ROW:
             raise LearningError(
                 f"losses or gradients were not finite for {values['skipped_in_a_row']:.0f} updates in a row, at "
@@ -159,10 +164,11 @@ class Trainer:
         self._log.sync()
         facts = {
             "config": _plain(self.config),
-            "env_steps": self.pacing.env_steps,  # also the log's position: how many of it were inserted
+            "env_steps": self.pacing.env_steps,
             "trained_env_steps": self.pacing.trained_env_steps,
+            "updates": self.updates,
             "policy_version": self.policy_version,
-            "acked": self._log.last_sequences(),
+            "inserted": self._inserted,  # what of the log comes before this checkpoint
             "rng": self._rng.bit_generator.state,
         }
         self._checkpoints.save(arrays, facts)
@@ -174,34 +180,48 @@ class Trainer:
             The transitions that were logged after it. They are still to be inserted: inserted one at
             a time, with an update after each, they repeat exactly what a synchronous run did.
 
+        What the checkpoint has learned from and the log no longer has (an episode moved away because
+        its file was corrupt) is missing in the buffer, with a warning.
+
         Raises:
             ConfigError: the checkpoint is of another configuration.
-            DataError: no checkpoint is whole, or the log has less than the checkpoint learned from.
+            DataError: no checkpoint is whole, or a file of the log is corrupt.
         """
-        logged = iter(self._log.transitions())
         checkpoint = self._checkpoints.newest(self.arrays())
-        if checkpoint is None:
-            return list(logged)
+        if checkpoint is not None:
+            self._go_back_to(checkpoint)
+        before = dict(self._inserted)
+        tail: list[Transition] = []
+        for transition in self._log.transitions():
+            provenance = transition.provenance
+            assert provenance is not None  # else it could not be logged
+            self.policy_version = max(self.policy_version, provenance.policy_version)
+            if provenance.sequence <= before.get(provenance.session, -1):
+                self.online.insert(transition)
+            else:
+                tail.append(transition)
+        missing = self.pacing.env_steps + len(tail) - self._log.position
+        if missing:
+            logger.warning(
+                "%d of the %d transitions before the checkpoint are no longer in the log; going on without them",
+                missing,
+                self.pacing.env_steps,
+            )
+        # A crashed learner published at most once per step, and once per start: stay above all its versions.
+        self.policy_version += len(tail) + MAX_STARTS_PER_CHECKPOINT
+        logger.info("resumed at env step %d, with %d more in the log", self.pacing.env_steps, len(tail))
+        return tail
+
+    def _go_back_to(self, checkpoint: Checkpoint) -> None:
         facts = checkpoint.facts
         _require_same_config(facts["config"], _plain(self.config))
-        inserted = 0
-        for transition in itertools.islice(logged, facts["env_steps"]):
-            self.online.insert(transition)
-            inserted += 1
-        if inserted < facts["env_steps"]:
-            raise DataError(
-                f"the checkpoint has learned from {facts['env_steps']} transitions, the log has only {inserted}; "
-                "restore the run's missing episode files"
-            )
         self._state = _with_keys(checkpoint.arrays, like=self._state)
         self._rng.bit_generator.state = facts["rng"]
         self.pacing.env_steps = facts["env_steps"]
         self.pacing.trained_env_steps = facts["trained_env_steps"]
-        tail = list(logged)
-        # A crashed learner published at most once per step, and once per start: stay above all its versions.
-        self.policy_version = facts["policy_version"] + len(tail) + MAX_STARTS_PER_CHECKPOINT
-        logger.info("resumed at env step %d, with %d more in the log", self.pacing.env_steps, len(tail))
-        return tail
+        self.updates = facts["updates"]
+        self.policy_version = facts["policy_version"]
+        self._inserted = facts["inserted"]
 
 
 def _copy(tree: Any) -> Any:

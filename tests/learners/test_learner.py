@@ -129,13 +129,23 @@ def test_a_finished_run_leaves_its_policy_and_tells_the_actors(desk):
     assert desk.run.checkpoints.newest(desk.run.trainer.arrays()).facts["trained_env_steps"] == 60
 
 
+def test_the_utd_ratio_that_is_told_is_counted(desk, monkeypatch):
+    """The configured number was told, whatever was done."""
+    sample = desk.run.trainer._mixture.sample
+    monkeypatch.setattr(desk.run.trainer._mixture, "sample", lambda rng, _, batch: sample(rng, 3, batch))
+    desk.send(stream(0, 25))
+    update = desk.records("update")[-1]
+    assert (update["updates"], update["utd_ratio"]) == (15, 3.0)
+    assert SAC.utd_ratio != 3
+
+
 def test_metrics_tell_updates_and_episodes(desk):
     steps = stream(0, 50)
     desk.send(steps)
     update = desk.records("update")[-1]
     assert update["env_steps"] == update["trained_env_steps"] == update["online_transitions"] == 50
     assert update["updates"] == 30 * SAC.utd_ratio
-    assert update["utd_ratio"] == SAC.utd_ratio
+    assert update["utd_ratio"] == update["updates"] / (50 - 20)
     assert update["debt"] == 0
     assert update["policy_version"] == 4
     assert {"critic_loss", "policy_loss", "q_mean", "entropy", "temperature", "skipped", "updates_per_s"} <= set(update)

@@ -7,7 +7,8 @@ import pytest
 
 from learners.checkpoints import Checkpoints
 from learners.trainer import Trainer
-from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.data.episode_file import load_episode
+from serl_core.errors import ConfigError, LearningError
 from tests.learners.toy import SAC, Run
 from tests.serl_core.agents.toy import config, stream
 
@@ -17,7 +18,7 @@ def everything(run):
     weights = run.trainer.policy_weights().params, run.trainer.final_policy().params
     run.trainer.save()
     checkpoint = run.checkpoints.newest(run.trainer.arrays())
-    facts = {name: checkpoint.facts[name] for name in ("env_steps", "trained_env_steps", "rng", "acked")}
+    facts = {name: checkpoint.facts[name] for name in ("env_steps", "trained_env_steps", "rng", "inserted", "updates")}
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((weights, checkpoint.arrays))], facts
 
 
@@ -118,15 +119,43 @@ def test_resume_with_another_config_is_refused_by_name(tmp_path):
     run.stop()
 
 
-def test_a_log_shorter_than_its_checkpoint_is_refused(tmp_path):
+@pytest.mark.parametrize("moved", [0, 1])
+def test_an_episode_moved_out_of_the_log_costs_that_episode_alone(tmp_path, caplog, moved):
+    """Resume counted transitions: without a corrupt episode, as its error advises, it refused, or took later
+    transitions for trained ones."""
+    steps = stream(0, 60)
     run = Run(tmp_path)
-    run.take(stream(0, 40))
+    run.take(steps[:50])
+    run.trainer.save()
+    run.take(steps[50:])
+    run.stop()
+    path = sorted((tmp_path / "experience" / "episodes").iterdir())[moved]
+    lost = len(load_episode(path))
+    path.rename(tmp_path / path.name)
+    run = Run(tmp_path)
+    tail = run.trainer.resume()
+    assert [t.provenance.sequence for t in tail] == list(range(50, 60))
+    assert len(run.trainer.online) == 50 - lost
+    assert run.trainer.pacing.env_steps == run.trainer.pacing.trained_env_steps == 50
+    assert f"{lost} of the 50 transitions before the checkpoint are no longer in the log" in caplog.text
+    run.learn(tail)
     run.trainer.save()
     run.stop()
-    next((tmp_path / "experience" / "episodes").iterdir()).unlink()
     run = Run(tmp_path)
-    with pytest.raises(DataError, match="learned from 40 transitions"):
-        run.trainer.resume()
+    assert run.trainer.resume() == []
+    assert run.trainer.pacing.env_steps == 60
+    run.stop()
+
+
+def test_versions_without_a_checkpoint_are_above_those_in_the_log(tmp_path):
+    """They began at 1 again, and actors waited for a version above the one they had."""
+    run = Run(tmp_path)
+    steps = [step._replace(provenance=step.provenance._replace(policy_version=500)) for step in stream(0, 5)]
+    run.log.append(steps)
+    run.stop()
+    run = Run(tmp_path)
+    run.trainer.resume()
+    assert run.trainer.policy_weights().version > 500
     run.stop()
 
 
