@@ -30,6 +30,8 @@ ARRIVE_WITHIN_S = 1.0  # then it must be near
 ARRIVED_M = 0.005
 ARRIVED_RAD = 0.05
 MAX_NOT_FINITE = 3  # readings in a row
+OUTSIDE_BOX = "outside_box"
+FURTHER_OUT_M = 0.005  # after a recovery outside the box: latch again there
 
 OnEvent = Callable[[str, str], None]
 """(what, detail): a state change, for the audit log. Called from the control loop: must not block."""
@@ -57,6 +59,7 @@ class SafetyKernel:
         self._on_event = on_event
         self._low = tuple(low - limits.box_exit_m for low in limits.box_low_m)
         self._high = tuple(high + limits.box_exit_m for high in limits.box_high_m)
+        self._further_m = 0.0  # beyond these, after a recovery out there
         self._set_point = SetPoint(limits)
         self._feed_forward = FeedForward()
         self._mode = Mode.HOLD
@@ -225,6 +228,13 @@ class SafetyKernel:
         self.check_free(epoch)
         self._check_idle()
 
+    def check_sim_reset(self, epoch: int) -> None:
+        """Refuse to put a simulated arm elsewhere now; outside the box that is the way back."""
+        self.leases.require(epoch)
+        if self._fault != OUTSIDE_BOX or self._stop is not self._resumed:
+            self.check_free(epoch)
+        self._check_idle()
+
     def begin_joint_reset(self) -> Job:
         """Follow the measured pose: the backend moves the joints, the set-point is unheeded until it ends."""
         self._settle_hold()
@@ -266,8 +276,13 @@ class SafetyKernel:
             raise Refusal(422, "cause", detail, field="cause", given=cause, limit=self._fault)
 
     def recover(self) -> None:
-        """Clear the fault; the arm holds where it is."""
+        """Clear the fault; the arm holds where it is.
+
+        Outside the box it may then be brought back: only further out it is latched again.
+        """
         self._on_event("recover", str(self._fault))
+        if self._fault == OUTSIDE_BOX and self._measured is not None:
+            self._further_m = max(0.0, self._beyond_m(self._measured)) + FURTHER_OUT_M
         self._must_hold = True
         self._not_finite = 0
         self._fault = None
@@ -285,8 +300,15 @@ class SafetyKernel:
             return
         self._not_finite = 0
         self._measured = (px, py, pz, qx, qy, qz, qw)
-        if not (lx <= px <= hx and ly <= py <= hy and lz <= pz <= hz):
-            self.latch("outside_box")
+        if lx <= px <= hx and ly <= py <= hy and lz <= pz <= hz:
+            self._further_m = 0.0
+        elif self._beyond_m(self._measured) > self._further_m:
+            self.latch(OUTSIDE_BOX)
+
+    def _beyond_m(self, pose: Vector7) -> float:
+        """Return how far a pose is beyond where the arm is latched; negative inside."""
+        sides = zip(pose[:3], self._low, self._high, strict=True)
+        return max(max(low - x, x - high) for x, low, high in sides)
 
     def _hold(self) -> None:
         """Freeze the set-point at the pose measured now."""

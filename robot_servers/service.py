@@ -16,7 +16,7 @@ import numpy as np
 
 from robot_servers.audit import AuditLog
 from robot_servers.backend import Floats, Reference, RobotBackend, SimBackend
-from robot_servers.kernel import SafetyKernel
+from robot_servers.kernel import OUTSIDE_BOX, SafetyKernel
 from robot_servers.limits import (
     Refusal,
     SafetyLimits,
@@ -301,11 +301,11 @@ class RobotService:
         return self.state()
 
     def sim_reset(self, command: SimResetCommand) -> RobotState:
-        """Put the simulated arm at a pose at once; it holds there."""
+        """Put the simulated arm at a pose at once; it holds there. Ends the fault of an arm outside the box."""
         with self._commands:
             simulator = self._simulator()
             with self._lock:
-                self._kernel.check_joint_reset(command.epoch)
+                self._kernel.check_sim_reset(command.epoch)
             if command.seed is not None:
                 check_range("seed", command.seed, 0, MAX_SEED)
             pose = None if command.pose is None else check_pose(command.pose, self.limits)
@@ -316,6 +316,8 @@ class RobotService:
             measured = simulator.state().tcp_pose
             with self._lock:
                 self._kernel.rebase(measured)
+                if self._kernel.fault == OUTSIDE_BOX:
+                    self._kernel.recover()
         return self._settled_state()
 
     # ---- inside

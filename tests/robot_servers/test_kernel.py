@@ -555,6 +555,32 @@ def test_an_arm_measured_two_centimetres_outside_the_box_is_latched(x, is_latche
     assert (rig.kernel.fault == "outside_box") is is_latched
 
 
+def test_an_arm_recovered_outside_the_box_may_be_brought_back_but_goes_no_further_out():
+    """It latched again in the next tick, so that nothing could ever bring it back."""
+    rig = Rig()
+    rig.follows = False
+    rig.position = np.array([1.05, 0.0, 0.3])
+    rig.run(0.001)
+    rig.kernel.check_recover(rig.epoch, "outside_box")
+    rig.kernel.recover()
+    rig.position = np.array([1.054, 0.0, 0.3])
+    rig.run(0.01)
+    assert rig.kernel.mode is Mode.HOLD
+    rig.position = np.array([1.056, 0.0, 0.3])
+    rig.run(0.001)
+    assert rig.kernel.fault == "outside_box"
+    rig.kernel.recover()
+    rig.follows = True
+    rig.move(0.9)
+    rig.run(5.0)
+    assert rig.kernel.fault is None
+    np.testing.assert_allclose(rig.position, [0.9, 0.0, 0.3], atol=1e-3)
+    rig.follows = False
+    rig.position = np.array([1.021, 0.0, 0.3])  # once back, the limit is the old one
+    rig.run(0.001)
+    assert rig.kernel.fault == "outside_box"
+
+
 def test_readings_that_are_not_finite_are_dropped_and_three_in_a_row_latch():
     rig = Rig()
     rig.track(dx=0.05)

@@ -350,6 +350,27 @@ def test_a_simulated_reset_puts_the_arm_there_and_holds_it_there(rig):
     assert rig.service.state().tcp_pose == pytest.approx(at(0.4, 0.1))
 
 
+def test_a_simulated_reset_brings_an_arm_back_that_is_outside_the_box(rig):
+    """It was refused as any command in a fault, and a recovery latched again: the simulation was lost."""
+    rig.backend.place((1.1, 0.0, 0.3))
+    rig.advance(0.001)
+    assert rig.service.state().fault == "outside_box"
+    state = rig.service.sim_reset(SimResetCommand(epoch=rig.epoch))
+    assert (state.mode, state.fault) == (Mode.HOLD, None)
+    rig.step(dx=0.01)
+
+
+def test_a_simulated_reset_clears_no_other_fault_and_no_stop(rig):
+    rig.backend.fail("reflex")
+    rig.advance(0.001)
+    assert status_of(rig.service.sim_reset, SimResetCommand(epoch=rig.epoch)) == 423
+    rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="reflex"))
+    rig.backend.place((1.1, 0.0, 0.3))
+    rig.advance(0.001)
+    rig.service.stop()
+    assert status_of(rig.service.sim_reset, SimResetCommand(epoch=rig.epoch)) == 423
+
+
 def test_a_pose_the_simulator_cannot_reach_is_refused(rig):
     def cannot(seed, pose) -> None:
         raise RobotError("the pose cannot be reached")
