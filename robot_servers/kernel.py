@@ -95,6 +95,11 @@ class SafetyKernel:
         return self._fault or (None if stop is None or stop is self._resumed else stop.cause)
 
     @property
+    def is_measured(self) -> bool:
+        """The arm's pose is known."""
+        return self._measured is not None
+
+    @property
     def is_joint_reset(self) -> bool:
         """A joint reset runs."""
         return self.mode is Mode.MOVING and self._move is None
@@ -104,6 +109,8 @@ class SafetyKernel:
     def tick(self, now_s: float, position: Floats, quaternion: Floats) -> Reference:
         """Return the set-point and the feed-forward wrench of this control tick.
 
+        Before the first sound reading there is no set-point: what comes back is the reading itself, not finite.
+
         Args:
             now_s: the robot's clock.
             position: measured, [3] in m.
@@ -112,6 +119,8 @@ class SafetyKernel:
         dt_s = now_s - self._now_s
         self._now_s = now_s
         self._measure(position, quaternion)
+        if self._measured is None:
+            return Reference(position, quaternion)
         feed_forward = self._feed_forward
         is_idle = self._mode is Mode.HOLD and feed_forward.wrench is None
         if feed_forward.wrench is not None:
@@ -227,6 +236,7 @@ class SafetyKernel:
         """Refuse a joint reset that may not start now."""
         self.check_free(epoch)
         self._check_idle()
+        self._measured_pose()
 
     def check_sim_reset(self, epoch: int) -> None:
         """Refuse to put a simulated arm elsewhere now; outside the box that is the way back."""
@@ -312,15 +322,14 @@ class SafetyKernel:
 
     def _hold(self) -> None:
         """Freeze the set-point at the pose measured now."""
-        if self._measured is None:
-            return  # nothing sound was measured yet: keep the set-point
+        measured = self._measured_pose()
         self._must_hold = False
         self._feed_forward.clear()
         self._cancel_job(self.fault or "held")
         if self._mode is not Mode.HOLD:
             self._on_event("mode", "hold")
             self._mode = Mode.HOLD
-        self._set_point.place(self._measured)
+        self._set_point.place(measured)
 
     def _settle_hold(self) -> None:
         """Carry out a hold that waits for its tick now: that tick must not undo a newer command."""

@@ -53,6 +53,7 @@ from serl_core.robots.messages import (
 
 JOINT_RESET_TOLERANCE_RAD = 0.01
 MAX_ADVANCE_S = 10.0
+FIRST_READING_S = 1.0
 MAX_SEED = 2**63 - 1
 
 
@@ -92,12 +93,22 @@ class RobotService:
         self._commands = threading.RLock()  # backends take one call at a time
 
     def start(self) -> None:
-        """Start the backend; the arm holds."""
+        """Start the backend; the arm holds.
+
+        Raises:
+            RobotError: no sound reading within 1 s; the backend is stopped again.
+        """
         self._tick_live_s = self._liveness()
         self.backend.start(self._servo)
         if self._impedance != ImpedanceParams():
             self.backend.set_impedance(self._impedance)
         self._settle()
+        give_up_s = time.monotonic() + FIRST_READING_S
+        while not self._kernel.is_measured:
+            if self.backend.is_lockstep or time.monotonic() > give_up_s:
+                self.backend.stop()
+                raise RobotError(f"backend {self.backend.name!r} gives no finite pose of the arm; check its driver")
+            time.sleep(0.005)
 
     def close(self) -> None:
         """Hold, and stop the backend. Safe to call twice."""

@@ -116,10 +116,23 @@ def test_a_stream_of_refused_commands_does_not_feed_the_watchdog():
     assert rig.kernel.mode is Mode.HOLD
 
 
-def test_before_the_first_reading_a_target_is_refused():
+def test_before_the_first_reading_whatever_moves_is_refused():
     kernel = SafetyKernel(SafetyLimits())
     epoch = kernel.acquire("test", 0.0).epoch
     assert refused(kernel.track, epoch, 1, HOME, 0.0).status == 503
+    assert refused(kernel.push, epoch, PUSH, 0.0).status == 503
+    assert refused(kernel.move, MoveCommand(epoch=epoch, pose=HOME)).status == 503
+    assert refused(kernel.check_joint_reset, epoch).status == 503
+
+
+def test_before_the_first_sound_reading_there_is_no_set_point():
+    """It was the origin of the base frame, and the arm was pulled there."""
+    kernel = SafetyKernel(SafetyLimits())
+    unknown = kernel.tick(0.001, np.full(3, math.nan), np.full(4, math.nan))
+    assert not np.isfinite(unknown.position_m).any()
+    assert not np.isfinite(unknown.quaternion).any()
+    known = kernel.tick(0.002, np.array(HOME[:3]), np.array(HOME[3:]))
+    assert (*known.position_m, *known.quaternion) == HOME
 
 
 # ---- what is refused

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import math
 import threading
 
 import msgspec
 import pytest
 
+from robot_servers import service as service_module
 from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.service import RobotService
 from robot_servers.testing import HOME, PointMassBackend
@@ -82,6 +84,15 @@ def test_a_step_in_lockstep_advances_exactly_what_it_asks_for(rig):
     rig.step(reply_after_s=0.037)
     assert rig.service.state().stamp_s == pytest.approx(0.137)
     assert rig.service.state().mode is Mode.TRACKING
+
+
+@pytest.mark.parametrize("is_lockstep", [True, False])
+def test_an_arm_whose_pose_is_not_known_is_not_served(is_lockstep, monkeypatch):
+    monkeypatch.setattr(service_module, "FIRST_READING_S", 0.05)
+    backend = PointMassBackend(is_lockstep=is_lockstep)
+    backend.place((math.nan, 0.0, 0.3))
+    with pytest.raises(RobotError, match="'point_mass' gives no finite pose"):
+        RobotService(backend).start()
 
 
 def test_steps_move_the_arm(rig):
