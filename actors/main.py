@@ -175,15 +175,22 @@ def load_acting_policy(path: Path, task: Task) -> ActingPolicy:
     """Return the policy of a file, ready to act in `task`.
 
     Raises:
-        DataError: there is no such policy file, or it is of another network than the task needs.
+        DataError: there is no such policy file, or it is of another task or network.
     """
     saved = load_policy(path)
+    digest = task.config.digest()
     try:
+        found = saved.facts["task_digest"]
         config = msgspec.convert(saved.facts["sac"]["policy"], PolicyConfig)
     except (KeyError, msgspec.ValidationError) as error:
         raise DataError(
-            f"{path}: does not say what network it is of ({error}); take one that a learner wrote"
+            f"{path}: does not say what task and network it is of ({error}); take one that a learner wrote"
         ) from None
+    if found != digest:
+        raise DataError(
+            f"{path} was trained for a task of digest {found}, this one ({task.config.name}) has {digest}: "
+            "evaluate it with the task and configuration of its run"
+        )
     policy = ActingPolicy(task.config.env_spec(), config, seed=0)
     policy.load(saved.params)
     return policy

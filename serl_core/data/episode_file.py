@@ -4,6 +4,7 @@ Nothing in such a file can run code. It is written beside its name and renamed, 
 own name is whole; a CRC-32 over all of it tells later damage.
 """
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -152,18 +153,42 @@ def load_steps(path: Path) -> list[Step]:
         raise _corrupt(path, f"its arrays do not make an episode ({error!r})") from None
 
 
-def load_episodes(directory: Path) -> Iterator[list[Transition]]:
+def load_episodes(directory: Path, *, task_digest: str | None = None) -> Iterator[list[Transition]]:
     """Return the episodes of a folder one after the other, by name.
 
+    Args:
+        directory: the folder.
+        task_digest: `TaskConfig.digest()` of the task they must be of; any when None.
+
     Raises:
-        DataError: there is no such folder, no episode in it, or one of them is corrupt.
+        DataError: there is no such folder, no episode in it, or one of them is corrupt or of another task.
     """
+    paths = _episode_paths(directory)
+    for path in paths if task_digest is not None else ():
+        found = load_header(path).task_digest
+        if found != task_digest:
+            raise DataError(
+                f"{path} was recorded for a task of digest {found}, this one has {task_digest}: record again, "
+                "or train with the configuration it was recorded with"
+            )
+    return map(load_episode, paths)
+
+
+def episodes_digest(directory: Path) -> str:
+    """Return a short hash of the episodes of a folder in the order of their names. Raises as `load_episodes` does."""
+    digest = hashlib.sha256()
+    for path in _episode_paths(directory):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _episode_paths(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise DataError(f"no folder {directory}: record demonstrations with `serl record`, or name another folder")
     paths = sorted(directory.glob(f"*{SUFFIX}"))
     if not paths:
         raise DataError(f"no episode (*{SUFFIX}) in {directory}: record demonstrations with `serl record`")
-    return map(load_episode, paths)
+    return paths
 
 
 def write_atomically(path: Path, data: bytes) -> None:

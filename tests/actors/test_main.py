@@ -33,6 +33,7 @@ from serl_core.transport.zmq_transport import ZmqLearnerLink
 from serl_core.types import EndReason
 
 TOKEN = "t" * 64
+FACTS = {"task_digest": CONFIG.digest(), "sac": msgspec.to_builtins(SacConfig())}
 CLOSED = "http://127.0.0.1:9"  # nothing listens there
 
 
@@ -53,7 +54,7 @@ def token_file(tmp_path):
 @pytest.fixture
 def policy_file(tmp_path):
     path = tmp_path / "policy.safetensors"
-    save_policy(path, first_policy(), {"sac": msgspec.to_builtins(SacConfig())})
+    save_policy(path, first_policy(), FACTS)
     return path
 
 
@@ -123,8 +124,17 @@ def test_a_missing_policy_file_is_named(tmp_path):
 
 def test_a_policy_file_that_does_not_say_its_network_is_refused(tmp_path):
     path = tmp_path / "policy.safetensors"
-    save_policy(path, first_policy(), {"task": "ram_insertion"})
-    with pytest.raises(DataError, match="does not say what network it is of"):
+    save_policy(path, first_policy(), {"task_digest": CONFIG.digest()})
+    with pytest.raises(DataError, match="does not say what task and network it is of"):
+        load_acting_policy(path, TASK)
+
+
+def test_a_policy_of_another_task_is_refused_with_both_digests(tmp_path):
+    """The task's digest stood in the file and nobody looked at it."""
+    path = tmp_path / "policy.safetensors"
+    save_policy(path, first_policy(), FACTS | {"task_digest": "beef"})
+    sentence = rf"policy\.safetensors was trained .* digest beef, .* has {CONFIG.digest()}: evaluate it with the task"
+    with pytest.raises(DataError, match=sentence):
         load_acting_policy(path, TASK)
 
 
