@@ -79,7 +79,8 @@ class Learner:
                 self._tell_episode(transition)
             self._link.restore(self._log.synced_sequences())
             self._trainer.insert(tail)
-            self._event("resumed", logged_after_checkpoint=len(tail))
+            demonstrations = len(self._trainer.demonstrations)
+            self._event("resumed", logged_after_checkpoint=len(tail), demonstration_steps=demonstrations)
         self._trainer.warm_up()
         self._last_report_s, self._updates_at_report = time.monotonic(), self._trainer.updates
         self._publish()

@@ -11,6 +11,7 @@ from pathlib import Path
 from learners.checkpoints import Checkpoints
 from learners.learner import Learner, LearnerConfig
 from learners.metrics import MetricsWriter
+from learners.settings import FILE, RunSettings, new_settings, resumed_settings
 from learners.trainer import Trainer, TrainerConfig
 from serl_core.agents.sac import SacConfig
 from serl_core.config import TaskConfig
@@ -28,18 +29,18 @@ DEFAULT_PORT = 5588
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerArgs:
-    """Train a policy from what the actors send."""
+    """Train a policy from what the actors send. With --resume, what is not given is as the run was started with."""
 
     task: str
     run: Path  # folder of the run: checkpoints, episodes, metrics and the final policy
-    demos: Path | None = None  # folder of recorded demonstrations
+    demos: Path | None = None  # folder of recorded demonstrations; fixed for a run
     port: int = DEFAULT_PORT  # 0: a free one; see `ready_file`
-    seed: int = 0
-    steps: int = 12_000  # environment steps to train for
-    utd: int = SacConfig.utd_ratio  # critic updates per environment step
-    critics: int = SacConfig.critics  # above 2, targets use a random pair of them
-    checkpoint_every: int = LearnerConfig.checkpoint_every  # environment steps
-    publish_every: int = LearnerConfig.publish_every  # environment steps
+    seed: int | None = None  # 0 if not given; fixed for a run
+    steps: int | None = None  # environment steps to train for; 12000 if not given
+    utd: int | None = None  # critic updates per environment step; 4 if not given; fixed for a run
+    critics: int | None = None  # above 2, targets use a random pair of them; 2 if not given; fixed for a run
+    checkpoint_every: int | None = None  # environment steps; 1000 if not given
+    publish_every: int | None = None  # environment steps; 10 if not given
     resume: bool = False  # go on where this run was left
     ready_file: Path | None = None  # gets the address for actors, once they may come
 
@@ -51,10 +52,6 @@ def run_learner(args: LearnerArgs) -> int:
         SerlError: an argument, the task, a file or the port is not as it must be.
     """
     task = load_task(args.task).config
-    trainer_config = TrainerConfig(sac=SacConfig(utd_ratio=args.utd, critics=args.critics), seed=args.seed)
-    config = LearnerConfig(
-        max_env_steps=args.steps, publish_every=args.publish_every, checkpoint_every=args.checkpoint_every
-    )
     enable_compilation_cache()
     args.run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -64,7 +61,17 @@ def run_learner(args: LearnerArgs) -> int:
             raise ConfigError(
                 f"run folder {args.run} holds {log.position} transitions already; go on with --resume, or name another"
             )
-        trainer = open_trainer(task, trainer_config, log, run=args.run, demos=args.demos)
+        settings = _settings(args, task, is_started=log.position > 0)
+        trainer_config = TrainerConfig(
+            sac=SacConfig(utd_ratio=settings.utd, critics=settings.critics), seed=settings.seed
+        )
+        config = LearnerConfig(
+            max_env_steps=settings.steps,
+            publish_every=settings.publish_every,
+            checkpoint_every=settings.checkpoint_every,
+        )
+        trainer = open_trainer(task, trainer_config, log, run=args.run, demos=settings.demos_folder(args.run))
+        settings.save(args.run)
         link = stack.enter_context(ZmqLearnerLink(task.digest(), port=args.port))
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
         learner = Learner(trainer, link, log, metrics, task, config, args.run)
@@ -76,13 +83,29 @@ def run_learner(args: LearnerArgs) -> int:
     return 0
 
 
+def _settings(args: LearnerArgs, task: TaskConfig, *, is_started: bool) -> RunSettings:
+    """Return the run's settings; one that was killed before it got anywhere may be resumed too."""
+    settle = resumed_settings if args.resume and (is_started or (args.run / FILE).exists()) else new_settings
+    return settle(
+        args.run,
+        task.name,
+        args.demos,
+        seed=args.seed,
+        steps=args.steps,
+        utd=args.utd,
+        critics=args.critics,
+        checkpoint_every=args.checkpoint_every,
+        publish_every=args.publish_every,
+    )
+
+
 def open_trainer(task: TaskConfig, config: TrainerConfig, log: EpisodeLog, *, run: Path, demos: Path | None) -> Trainer:
     """Return the trainer of a run folder, over its open log.
 
     Raises:
-        DataError: there are no demonstrations where `demos` says.
+        DataError: there are no demonstrations where `demos` says, or they are of another task.
     """
-    demonstrations = load_episodes(demos) if demos is not None else ()
+    demonstrations = load_episodes(demos, task_digest=task.digest()) if demos is not None else ()
     return Trainer(task.env_spec(), config, demonstrations, log, Checkpoints(run / "checkpoints"))
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from learners.main import LearnerArgs, run_learner
 from learners.metrics import read_metrics
-from serl_core.data.episode_log import EpisodeLog
+from serl_core.data.episode_log import EpisodeLog, save_episode
 from serl_core.envs.task import load_task
 from serl_core.errors import SerlError
+from serl_core.testing.episodes import make_episode
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink
 from serl_core.types import EndReason, Observation, Provenance, Transition
@@ -30,7 +31,7 @@ class Program:
         self.ready.unlink(missing_ok=True)
         arguments = ["--task", "ram_insertion", "--run", str(run), "--port", "0", "--ready-file", str(self.ready)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "serl_core.cli.main", "learner", *arguments, "--utd", "1", *extra],
+            [sys.executable, "-m", "serl_core.cli.main", "learner", *arguments, *extra],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -81,8 +82,11 @@ def deliver(address, transitions, until):
 
 
 def test_a_killed_learner_goes_on_where_it_was_and_loses_nothing(tmp_path):
+    """A resume without --demos went on without the demonstrations, and did not say so."""
     everything = list(steps(140))
-    first = Program(tmp_path, "--checkpoint-every", "50")
+    demonstration = make_episode(TASK.env_spec(), steps=7)
+    save_episode(tmp_path / "demos" / "one.safetensors", demonstration, task_digest=TASK.digest())
+    first = Program(tmp_path, "--demos", str(tmp_path / "demos"), "--checkpoint-every", "50", "--utd", "1")
     deliver(first.address(), everything[:120], lambda status: status.trained_env_steps >= 110)
 
     same_run = LearnerArgs(task="ram_insertion", run=tmp_path, port=0)
@@ -99,8 +103,18 @@ def test_a_killed_learner_goes_on_where_it_was_and_loses_nothing(tmp_path):
     log = EpisodeLog(tmp_path / "experience", TASK.digest())
     assert [transition.provenance.sequence for transition in log.transitions()] == list(range(140))
     log.close()
-    events = [record["event"] for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "event"]
-    assert events == ["resumed", "stopped"]
+    events = [record for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "event"]
+    assert [event["event"] for event in events] == ["resumed", "stopped"]
+    assert events[0]["demonstration_steps"] == 7
+
+
+def test_demonstrations_of_another_task_are_refused_with_both_digests(tmp_path):
+    """The task's digest stood in each file and nobody looked at it."""
+    demonstration = make_episode(TASK.env_spec())
+    save_episode(tmp_path / "demos" / "one.safetensors", demonstration, task_digest="beef")
+    sentence = rf"one\.safetensors was recorded for a task of digest beef, this one has {TASK.digest()}: record again"
+    with pytest.raises(SerlError, match=sentence):
+        run_learner(LearnerArgs(task="ram_insertion", run=tmp_path, port=0, demos=tmp_path / "demos"))
 
 
 @pytest.mark.parametrize(
