@@ -16,6 +16,7 @@ from serl_core.robots.token import read_token
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 OPEN_PATHS = ("/v1/health", "/openapi.json")
+STOP_PATH = "/v1/stop"
 TOKEN_BITS = 256
 MAX_BODY_BYTES = 64 * 1024
 
@@ -77,6 +78,8 @@ class Guard:
         if not hmac.compare_digest(given, self._authorization):
             detail = "no token or a wrong one; send `Authorization: Bearer` with the server's token file"
             raise Refusal(401, "token", detail, field="Authorization")
+        if scope["path"] == STOP_PATH:
+            return  # never refused for its form; its body is not read
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             raise Refusal(413, "size", f"the body may have {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)

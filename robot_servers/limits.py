@@ -30,6 +30,8 @@ MAX_CONFIGURABLE_SPEED_M_S = 0.5  # even the local file may not ask for more
 EFFECTIVE_MASS_KG = 1.0
 EFFECTIVE_INERTIA_KG_M2 = 0.1
 
+LARGEST_INERTIA_KG_M2 = 10.0  # of a payload; far beyond any that the arm can carry
+
 
 class Refusal(Exception):
     """A command that was not carried out: nothing moved, and no watchdog was fed."""
@@ -282,6 +284,8 @@ def check_load(command: LoadCommand, limits: SafetyLimits) -> None:
     check_finite("center_m", command.center_m, 3)
     check_range("center_m", math.hypot(*command.center_m), 0.0, limits.load_center_m)
     check_finite("inertia_kg_m2", command.inertia_kg_m2, 9)
+    for index, value in enumerate(command.inertia_kg_m2):
+        check_range(f"inertia_kg_m2[{index}]", value, -LARGEST_INERTIA_KG_M2, LARGEST_INERTIA_KG_M2)
     a, b, c, d, e, f, g, h, i = command.inertia_kg_m2
     is_symmetric = max(abs(b - d), abs(c - g), abs(f - h)) < 1e-9
     minors = (

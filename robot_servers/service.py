@@ -87,7 +87,7 @@ class RobotService:
         self._liveness = liveness
         self._tick_live_s = 0.0
         self._impedance = initial_impedance(self.limits)
-        self._gripper: float | None = None
+        self._gripper: float | None = None  # the stream's newest command, which it repeats with every step
         self._is_resetting = False
         self._lock = threading.Lock()  # guards the kernel, for microseconds: the control loop takes it too
         self._commands = threading.RLock()  # backends take one call at a time
@@ -164,6 +164,7 @@ class RobotService:
         with self._lock:
             if request.action == "acquire":
                 lease = self._kernel.acquire(request.owner, self._liveness(), timeout_s)
+                self._gripper = None
             elif request.epoch is None:
                 raise Refusal(422, "value", f"{request.action!r} needs the epoch of the lease", field="epoch")
             elif request.action == "renew":
@@ -201,6 +202,7 @@ class RobotService:
                 self._kernel.check_recover(command.epoch, command.cause)
                 self._kernel.rebase(measured)  # first: the driver takes up the set-point as soon as it is free
             self.backend.recover()
+            self._gripper = None
             with self._lock:
                 self._kernel.recover()
         return self._settled_state()
@@ -324,6 +326,7 @@ class RobotService:
                 simulator.reset(command.seed, pose)
             except RobotError as error:
                 raise Refusal(422, "unreachable", str(error), field="pose", given=command.pose) from None
+            self._gripper = None
             measured = simulator.state().tcp_pose
             with self._lock:
                 self._kernel.rebase(measured)

@@ -8,11 +8,13 @@ point. The wrench is what the world exerts on the robot.
 
 import math
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 API_VERSION = "1.0"
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what every JSON library and computer can hold
 
 Vector3 = tuple[float, float, float]
 Vector6 = tuple[float, float, float, float, float, float]
@@ -55,7 +57,7 @@ class RobotState(Message, frozen=True):
     mode: Mode
     reference_pose: Vector7
     fault: str | None = None  # the latched cause in STOPPED and FAULT
-    lease_epoch: int = 0  # fencing number of the current lease; 0 when nobody holds it
+    lease_epoch: Count = 0  # fencing number of the current lease; 0 when nobody holds it
     is_stale: bool = False  # older than 100 ms: the backend has gone quiet
     truth: SimTruth | None = None  # simulated backend only
     api_version: str = API_VERSION
@@ -83,14 +85,14 @@ class LeaseRequest(Message, frozen=True):
 
     action: str  # "acquire" | "renew" | "release"
     owner: str
-    epoch: int | None = None
+    epoch: Count | None = None
 
 
 class Lease(Message, frozen=True):
     """Who commands the arm. Every command carries `epoch`; an old one is refused."""
 
     owner: str
-    epoch: int
+    epoch: Count
     timeout_s: float
 
 
@@ -101,8 +103,8 @@ class StreamCommand(Message, frozen=True):
     lockstep it advances the simulation by that much. So the state is always fresh at the tick.
     """
 
-    epoch: int
-    sequence: int  # rises with every command of a lease; a lower or equal one is refused
+    epoch: Count
+    sequence: Count  # rises with every command of a lease; a lower or equal one is refused
     pose: Vector7
     reply_after_s: float
     gripper: float | None = None  # 0 closed .. 1 open; None leaves it alone
@@ -111,14 +113,14 @@ class StreamCommand(Message, frozen=True):
 class PoseCommand(Message, frozen=True):
     """POST /v1/pose: a new target for the impedance controller; returns at once."""
 
-    epoch: int
+    epoch: Count
     pose: Vector7
 
 
 class MoveCommand(Message, frozen=True):
     """POST /v1/move: a server-side minimum-jerk move in Cartesian space, within the speed limits."""
 
-    epoch: int
+    epoch: Count
     pose: Vector7
     speed_m_s: float = 0.15
     speed_rad_s: float = 0.6
@@ -127,13 +129,13 @@ class MoveCommand(Message, frozen=True):
 class JointResetCommand(Message, frozen=True):
     """POST /v1/joint_reset: a slow joint-space move to the configured rest posture."""
 
-    epoch: int
+    epoch: Count
 
 
 class GripperCommand(Message, frozen=True):
     """POST /v1/gripper."""
 
-    epoch: int
+    epoch: Count
     position: float  # 0 closed .. 1 open
     speed_m_s: float = 0.05
     force_n: float = 20.0
@@ -142,14 +144,14 @@ class GripperCommand(Message, frozen=True):
 class ImpedanceCommand(Message, frozen=True):
     """POST /v1/impedance: gains ramp to `params` (time constant at least 0.1 s)."""
 
-    epoch: int
+    epoch: Count
     params: ImpedanceParams
 
 
 class LoadCommand(Message, frozen=True):
     """POST /v1/load: mass in kg, centre in the flange frame in m, inertia in kg m^2, row by row."""
 
-    epoch: int
+    epoch: Count
     mass_kg: float
     center_m: Vector3
     inertia_kg_m2: tuple[float, float, float, float, float, float, float, float, float]
@@ -161,27 +163,27 @@ class WrenchCommand(Message, frozen=True):
     It is what the tool pushes with, on top of the impedance, until 0.1 s of robot time after the newest command.
     """
 
-    epoch: int
+    epoch: Count
     wrench: Vector6
 
 
 class EpochCommand(Message, frozen=True):
     """A command with no other argument than its lease."""
 
-    epoch: int
+    epoch: Count
 
 
 class RecoverCommand(Message, frozen=True):
     """POST /v1/recover: clear the latched fault `cause`, which must be the present one."""
 
-    epoch: int
+    epoch: Count
     cause: str
 
 
 class Job(Message, frozen=True):
     """A move or reset under way: poll GET /v1/jobs/{id}."""
 
-    id: int
+    id: Count
     kind: str
     state: str  # "running" | "succeeded" | "failed" | "cancelled"
     detail: str = ""
@@ -190,15 +192,15 @@ class Job(Message, frozen=True):
 class SimResetCommand(Message, frozen=True):
     """POST /v1/sim/reset: put the simulated arm at a pose at once, re-seeding the scene."""
 
-    epoch: int
-    seed: int | None = None  # None goes on with the scene's own random stream
+    epoch: Count
+    seed: Count | None = None  # None goes on with the scene's own random stream
     pose: Vector7 | None = None  # None: the scene's start pose
 
 
 class SimAdvanceCommand(Message, frozen=True):
     """POST /v1/sim/advance: move a lockstep simulation on."""
 
-    epoch: int
+    epoch: Count
     duration_s: float
 
 

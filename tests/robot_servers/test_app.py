@@ -36,7 +36,8 @@ VALID: dict[str, dict[str, Any]] = {  # one body per route; epoch 1 is the fixtu
     "/v1/sim/advance": {"epoch": 1, "duration_s": 0.01},
     "/v1/sim/reset": {"epoch": 1, "seed": 3, "pose": list(HOME)},
 }
-BAD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "true", '"3"', "null", "[1]", "{}"]
+HUGE = str(2**64 + 1)  # the reply to it could not be encoded: an internal error
+BAD_NUMBERS = [HUGE, "1e308", "NaN", "Infinity", "-Infinity", "1e999", "true", '"3"', "null", "[1]", "{}"]
 NULLABLE = {("/v1/lease", "epoch"), ("/v1/sim/reset", "seed"), ("/v1/sim/reset", "pose")}
 POSTS = [
     route.path
@@ -161,6 +162,9 @@ def test_bad_bodies_on_every_route_change_nothing_bit_for_bit():
         ('{"epoch": 1, "epoch": 1, "pose": [0.5, 0, 0.3, 1, 0, 0, 0]}', 400, None),
         ('{"epoch": 1, "pose": [5, 0, 0.3, 1, 0, 0, 0]}', 422, "pose[0]"),
         ('{"epoch": 99, "pose": [0.5, 0, 0.3, 1, 0, 0, 0]}', 409, "epoch"),
+        ('{"epoch": 18446744073709551616, "pose": [0.5, 0, 0.3, 1, 0, 0, 0]}', 422, "epoch"),
+        ('{"epoch": 1' + "0" * 5000 + ', "pose": [0.5, 0, 0.3, 1, 0, 0, 0]}', 422, "epoch"),
+        ('{"epoch": -1, "pose": [0.5, 0, 0.3, 1, 0, 0, 0]}', 422, "epoch"),
         ('{"epoch": 1, "pose": ' + "[" * 20_000, 422, "pose[0]"),
         ("[" * 20_000, 422, None),
         ('{"a":' * 10_000, 422, "a"),
@@ -198,9 +202,12 @@ def test_what_is_not_there_is_a_problem_too(untouched_arm, method, path, status)
     assert decode(response.content, Problem).status == status
 
 
-def test_a_stop_is_taken_in_any_form(arm):
-    for body in (b"", b"{}", b"not json"):
-        assert arm.post("/v1/stop", body).json()["mode"] == "stopped"
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize("body", [b"", b"{}", b"not json", b" " * 100_000])
+def test_a_stop_is_taken_in_any_form(arm, body, kind):
+    """`curl -d` says that its body is a form: the stop was refused with 415."""
+    response = arm.client.post("/v1/stop", content=body, headers={"Content-Type": kind})
+    assert response.json()["mode"] == "stopped"
     assert arm.post("/v1/pose", VALID["/v1/pose"]).status_code == 423
 
 

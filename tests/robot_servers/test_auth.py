@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 
 from robot_servers.app import create_app
-from robot_servers.auth import LOCAL_HOSTS, OPEN_PATHS, load_or_create_token
+from robot_servers.auth import LOCAL_HOSTS, OPEN_PATHS, STOP_PATH, load_or_create_token
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend, serving
 from serl_core.errors import ConfigError
@@ -26,7 +26,7 @@ ROUTES = [
     if isinstance(route, APIRoute)
     for method in route.methods
 ]
-POSTS = [path for method, path in ROUTES if method == "POST"]
+POSTS = [path for method, path in ROUTES if method == "POST" and path != STOP_PATH]
 GUARDED = [route for route in ROUTES if route[1] not in OPEN_PATHS]
 
 

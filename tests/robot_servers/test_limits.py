@@ -147,6 +147,7 @@ def test_gains_outside_the_envelope_are_refused_by_their_name(change, field):
         {"inertia_kg_m2": (-0.01, 0, 0, 0, 0.01, 0, 0, 0, 0.01)},
         {"inertia_kg_m2": (0.01, 0.005, 0, 0, 0.01, 0, 0, 0, 0.01)},
         {"inertia_kg_m2": (0.01, 0.02, 0, 0.02, 0.01, 0, 0, 0, 0.01)},
+        {"inertia_kg_m2": (1e200, 1e200, 0, 1e200, 1e200, 0, 0, 0, 1e200)},  # its minors are not numbers
     ],
 )
 def test_a_payload_that_cannot_be_is_refused(change):

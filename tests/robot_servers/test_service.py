@@ -113,6 +113,23 @@ def test_the_gripper_moves_only_when_its_command_changes(rig):
     assert [call[1] for call in rig.backend.calls if call[0] == "set_gripper"] == [0.2, 0.7]
 
 
+@pytest.mark.parametrize("event", ["sim_reset", "recover", "lease"])
+def test_the_grippers_command_is_sent_again_when_the_gripper_may_be_elsewhere(rig, event):
+    """After a simulated reset the hand was open, and the closing command of the next episode did not reach it."""
+    rig.step(gripper=0.2)
+    if event == "sim_reset":
+        rig.service.sim_reset(SimResetCommand(epoch=rig.epoch))
+    elif event == "recover":
+        rig.backend.fail("reflex")
+        rig.advance(0.001)
+        rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="reflex"))
+    else:
+        rig.service.lease(LeaseRequest(action="release", owner="test", epoch=rig.epoch))
+        rig.epoch = rig.acquire()
+    rig.step(gripper=0.2)
+    assert [call[1] for call in rig.backend.calls if call[0] == "set_gripper"] == [0.2, 0.2]
+
+
 def test_limits_tighter_than_the_default_gains_reach_the_backend_at_the_start():
     """A tightened limits file left the gains that the arm starts with as they were."""
     rig = Rig(limits=SafetyLimits(spring_force_n=8.0))
