@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 PICTURE = Path("docs/pictures/learning.png")
 COLOURS = ("#2456a6", "#b36b00", "#1f7a4d", "#8a3ffc", "#b3261e")
@@ -41,13 +42,23 @@ def draw(runs: list[Path]) -> None:
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.3, label=path.name)
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("environment steps", fontsize=9)
+        axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MultipleLocator(4000))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     demonstrations = [json.loads((path / "summary.json").read_text())["demonstration_cycle_s"] for path in runs]
     mean_s = sum(demonstrations) / len(demonstrations)
     panels[2].axhline(mean_s, color="#777", linestyle="--", linewidth=1)
-    panels[2].annotate("demonstrations", (0, mean_s), xytext=(3, 3), textcoords="offset points", fontsize=8)
+    panels[2].annotate(
+        "demonstrations",
+        (0, mean_s),
+        xytext=(0.98, mean_s),
+        textcoords=("axes fraction", "data"),
+        fontsize=8,
+        ha="right",
+        va="bottom",
+    )
     panels[0].legend(fontsize=8, frameon=False)
     figure.savefig(PICTURE, dpi=110)
 
