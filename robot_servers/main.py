@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, assert_never
 
 import tyro
 import uvicorn
@@ -200,14 +200,18 @@ class _Server(uvicorn.Server):
 
 
 def _backend(args: RobotServerArgs) -> RobotBackend:
-    from robot_servers.sim.backend import MujocoBackend  # only here: a real arm needs no simulator
+    match args.backend:
+        case Backend.SIM:
+            from robot_servers.sim.backend import MujocoBackend  # only here: a real arm needs no simulator
 
-    return MujocoBackend(
-        args.scene,
-        seed=args.seed,
-        is_lockstep=args.clock is ClockKind.LOCKSTEP,
-        target_filter_s=args.target_filter_s,
-    )
+            return MujocoBackend(
+                args.scene,
+                seed=args.seed,
+                is_lockstep=args.clock is ClockKind.LOCKSTEP,
+                target_filter_s=args.target_filter_s,
+            )
+        case _:
+            assert_never(args.backend)
 
 
 def _address(listener: socket.socket) -> tuple[str, int]:
