@@ -4,7 +4,7 @@ Run as `python benchmarks/learner.py`. Prints one JSON line per measurement. All
 (observation 18, action 7, batch 256, two layers of 256, LayerNorm, one policy update per 20 critic updates,
 sampling from the buffer included) and take turns, so all see the same machine; the median of the turns
 counts. sbx runs in build/bench-sbx, an environment of its own: the first run needs a package index.
-Then: one action on the actor, and a process from its start to its first update.
+Then: one action on the actor, and a learner's process from its start to its first real update.
 """
 
 import argparse
@@ -12,8 +12,10 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -22,9 +24,12 @@ import numpy as np
 
 from serl_core.agents.policy import ActingPolicy
 from serl_core.agents.sac import Batch, Sac, SacConfig
+from serl_core.data.episode_log import EpisodeLog, save_episode
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
+from serl_core.envs.task import load_task
 from serl_core.networks.compilation import enable_compilation_cache
+from serl_core.testing.episodes import make_episode
 from serl_core.types import ActionBlock, ActionSpec, EndReason, EnvSpec, Observation, Provenance, Transition
 
 OBSERVATION, ACTION, BATCH, HIDDEN, UTD, FILLED = 18, 7, 256, 256, 20, 10_000
@@ -71,43 +76,41 @@ def noise_mixture() -> Mixture:
 
 
 def fused(agent: Sac, mixture: Mixture) -> Step:
-    """Return our update: one program per environment step."""
+    """Return our update, as `Trainer.update` does it: one program per environment step, its metrics read once."""
     rng = np.random.default_rng(0)
     state = agent.init(key=jax.random.key(0))
 
     def work() -> object:
         nonlocal state
         state, metrics = agent.update(state, mixture.sample(rng, UTD, BATCH))
-        return metrics
+        return jax.device_get(metrics.values)
 
     return timed(work, UTD)
 
 
 def unfused(config: SacConfig, mixture: Mixture) -> Step:
-    """Return the same with one dispatch per update, as a loop over `agent.update_critics` does it.
+    """Return the same work with one program per update, and no other difference.
 
-    Each draws its own batch and reads its loss; the state is not donated.
+    As in ours, the batches are drawn at once, the state is donated and the metrics are read once, at the end.
     """
     agent = Sac(SPEC, config)
     rng = np.random.default_rng(0)
     state = agent.init(key=jax.random.key(0))
-    update_critic = jax.jit(agent._update_critic)
-    update_policy = jax.jit(agent._update_policy)
-
-    def draw() -> Batch:
-        sampled = jax.tree.map(lambda leaf: leaf[0], mixture.sample(rng, 1, BATCH))
-        return Batch(sampled.observation, sampled.action, sampled.reward, sampled.discount, sampled.next_observation)
+    split = jax.jit(lambda key: tuple(jax.random.split(key, UTD + 2)))
+    update_critic = jax.jit(agent._update_critic, donate_argnums=0)
+    update_policy = jax.jit(agent._update_policy, donate_argnums=0)
 
     def work() -> object:
         nonlocal state
-        key = state.key
-        for _ in range(UTD):
-            key, use = jax.random.split(key)
-            batch = draw()
-            state, metrics = update_critic(state, (batch, use))
-            float(metrics["critic_loss"])
-        state, metrics = update_policy(state._replace(key=key), batch.observation, use)
-        return metrics
+        drawn = mixture.sample(rng, UTD, BATCH)
+        batches = Batch(drawn.observation, drawn.action, drawn.reward, drawn.discount, drawn.next_observation)
+        key, policy_key, *critic_keys = split(state.key)
+        state = state._replace(key=key)
+        for i, critic_key in enumerate(critic_keys):
+            batch = jax.tree.map(lambda leaf, i=i: leaf[i], batches)
+            state, critic_metrics = update_critic(state, (batch, critic_key))
+        state, policy_metrics = update_policy(state, batch.observation, policy_key)
+        return jax.device_get(critic_metrics | policy_metrics)
 
     return timed(work, UTD)
 
@@ -205,31 +208,51 @@ def action_ms() -> dict[str, float]:
 
 
 FIRST_UPDATE = """
-import tempfile
+import sys
+from contextlib import closing
 from pathlib import Path
+from learners.learner import Learner, LearnerConfig
 from learners.main import open_trainer
+from learners.metrics import MetricsWriter
 from learners.trainer import TrainerConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.envs.task import load_task
 from serl_core.networks.compilation import enable_compilation_cache
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 enable_compilation_cache()
-task = load_task("ram_insertion").config
-with tempfile.TemporaryDirectory() as run, ZmqLearnerLink(task.digest()):
-    log = EpisodeLog(Path(run), task.digest())
-    trainer = open_trainer(task, TrainerConfig(), log, run=Path(run), demos=None)
-    trainer.warm_up()
-print("ready")
+task, run = load_task("ram_insertion").config, Path(sys.argv[1])
+digest = task.digest()
+with closing(EpisodeLog(run / "experience", digest)) as log, ZmqLearnerLink(digest) as link:
+    trainer = open_trainer(task, TrainerConfig(), log, run=run, demos=run / "demos")
+    with MetricsWriter(run / "metrics.jsonl") as metrics:
+        learner = Learner(trainer, link, log, metrics, task, LearnerConfig(), run)
+        learner.start(resume=True)
+        assert len(trainer.demonstrations) and trainer.updates == 0
+        learner.advance(0.0)
+        assert trainer.updates == trainer.config.sac.utd_ratio
 """
 
 
 def start_s() -> dict[str, float]:
-    """Return the seconds from the start of a learner process to the end of its first (warm-up) update."""
-    times = []
-    for _ in range(2):  # the first fills the compilation cache
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", FIRST_UPDATE], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - started)
+    """Return the seconds from the start of a learner's process to the end of its first real update.
+
+    It resumes a made-up run of 20 demonstrations and 500 logged transitions, with no checkpoint yet.
+    """
+    task = load_task("ram_insertion").config
+    spec, digest = task.env_spec(), task.digest()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        for i in range(20):
+            demonstration = make_episode(spec, session="demos", episode=i, first_sequence=100 * i, steps=100)
+            save_episode(run / "demos" / f"{i:04d}.safetensors", demonstration, task_digest=digest)
+        with closing(EpisodeLog(run / "experience", digest)) as log:
+            for i in range(5):
+                log.append(make_episode(spec, session="online", episode=i, first_sequence=100 * i, steps=100))
+        times = []
+        for _ in range(2):  # the first fills the compilation cache, unless an earlier process has
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", FIRST_UPDATE, folder], check=True)
+            times.append(time.perf_counter() - started)
     return {"first_start_s": times[0], "warm_start_s": times[1]}
 
 

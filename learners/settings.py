@@ -11,7 +11,7 @@ from serl_core.data.episode_file import episodes_digest, write_atomically
 from serl_core.errors import ConfigError, DataError
 
 FILE = "learner.json"
-FIXED = ("seed", "utd", "critics")  # with another one, and with other demonstrations, it is another run
+FIXED = ("task", "seed", "utd", "critics")  # with another one, and with other demonstrations, it is another run
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,10 +55,9 @@ def resumed_settings(run: Path, task: str, demos: Path | None, **options: int | 
     saved = _load(run / FILE)
     given = _given(run, demos, options)
     for name, value in {"task": task, **given}.items():
-        if name in ("task", *FIXED) and value != getattr(saved, name):
-            raise ConfigError(
-                f"{name}: the run was started with {getattr(saved, name)}, got {value}; resume with the same"
-            )
+        old = getattr(saved, name)
+        if name in FIXED and value != old:
+            raise ConfigError(f"{name}: the run was started with {old}, got {value}; resume with the same")
     settings = msgspec.structs.replace(saved, **given)
     if settings.demos_digest != saved.demos_digest:
         raise ConfigError(
