@@ -9,6 +9,7 @@ import numpy as np
 
 from robot_servers.backend import Servo
 from robot_servers.sim.impedance import ImpedanceLaw, TorqueLimiter
+from robot_servers.sim.joint_limits import repulsion
 from robot_servers.sim.joint_reset import JointReset
 from robot_servers.sim.model import PERIOD_S
 from robot_servers.sim.scenes import SCENES
@@ -110,7 +111,7 @@ class MujocoBackend:
             self._hold()
             world = self._world
             law_nm = self._law.torque(world.position_m, world.quaternion(), world.q, world.dq, world.jacobian)
-            self._limiter.restart(law_nm, world.compensation())
+            self._limiter.restart(law_nm + repulsion(world.q), world.compensation())
 
     def _hold(self) -> None:
         self._law.restart(self._world.position_m, self._world.quaternion())
@@ -131,7 +132,7 @@ class MujocoBackend:
         elif limiter.numeric_fault or law.follow(reference):
             wrench = None if limiter.numeric_fault else reference.wrench
             law_torque = law.torque(position, quaternion, world.q, world.dq, world.jacobian, wrench)
-            torque = limiter.apply(law_torque, world.compensation())
+            torque = limiter.apply(law_torque + repulsion(world.q), world.compensation())
         else:
             torque = limiter.repeat()
         if was_sound and limiter.numeric_fault and math.isfinite(position.sum() + quaternion.sum()):

@@ -10,7 +10,7 @@ from robot_servers.backend import Reference
 from robot_servers.local import LocalRobot
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
-from robot_servers.sim.model import REST_Q
+from robot_servers.sim.model import LINKS, REST_Q
 from serl_core.errors import ConfigError, RobotError
 from serl_core.robots.messages import ImpedanceParams, Mode, SimAdvanceCommand, encode
 
@@ -410,6 +410,17 @@ def test_load_off_the_tools_axis_turns_the_tool(arm):
     torque = 0.2 * 9.81 * math.hypot(0.07, 0.07)
     np.testing.assert_allclose(abs(turn[0]), 2 * torque / 150.0, rtol=0.1)
     assert abs(turn[1]) < 0.1 * abs(turn[0])
+
+
+def test_arm_free_to_move_is_pushed_off_a_joint_limit(arm):
+    """Seven joints have ends, and nothing kept the simulated arm off them."""
+    turned = Rotation.from_rotvec((0.0, 0.0, -2.08)) * Rotation.from_quat(DOWN)
+    arm.backend.reset(None, (0.5, 0.0, 0.3, *turned.as_quat().tolist()))
+    high_rad = LINKS[6].range_rad[1]
+    assert high_rad - arm.backend.state().q[6] < 0.05
+    arm.servo = lambda now_s, position, quaternion: Reference(position, quaternion)
+    arm.backend.start(arm.servo)
+    assert high_rad - arm.after(1.0).q[6] > 0.09
 
 
 def test_unknown_scene_is_refused_by_name():
