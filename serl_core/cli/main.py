@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"serl {name}: {error}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
+        print(f"serl {name}: stopped by Ctrl-C", file=sys.stderr)
         return 130
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -83,5 +83,5 @@ class TrainingProgress:
         table = Table.grid(padding=(0, 2))
         for name, value in self._rows():
             table.add_row(name, f"[bold]{value}[/bold]")
-        bar = ProgressBar(total=self._steps, completed=float(self._newest.get("env_steps", 0)), width=60)
-        return Group(bar, table)
+        table.add_row("", ProgressBar(total=self._steps, completed=float(self._newest.get("env_steps", 0)), width=40))
+        return table
