@@ -176,12 +176,12 @@ class Trainer:
     def resume(self) -> list[Transition]:
         """Go back to the newest checkpoint (to the start if there is none) and rebuild the buffers.
 
+        What the checkpoint has learned from and the log no longer has (an episode moved away because
+        its file was corrupt) is missing in the buffer, with a warning.
+
         Returns:
             The transitions that were logged after it. They are still to be inserted: inserted one at
             a time, with an update after each, they repeat exactly what a synchronous run did.
-
-        What the checkpoint has learned from and the log no longer has (an episode moved away because
-        its file was corrupt) is missing in the buffer, with a warning.
 
         Raises:
             ConfigError: the checkpoint is of another configuration.
