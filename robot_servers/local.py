@@ -18,6 +18,7 @@ from serl_core.robots.messages import (
     Job,
     JointResetCommand,
     LeaseRequest,
+    Mode,
     MoveCommand,
     RecoverCommand,
     RobotState,
@@ -102,10 +103,10 @@ class LocalRobot:
         self._call(self._service.gripper, GripperCommand(epoch=self._lease(), position=position))
 
     def recover(self) -> None:
-        """Clear the latched fault; without one, nothing happens."""
-        cause = self._service.state().fault
-        if cause is not None:
-            self._call(self._service.recover, RecoverCommand(epoch=self._lease(), cause=cause))
+        """Clear the latched fault; without one, as after a stop, nothing happens."""
+        state = self._service.state()
+        if state.mode is Mode.FAULT and state.fault is not None:
+            self._call(self._service.recover, RecoverCommand(epoch=self._lease(), cause=state.fault))
 
     def stop(self) -> None:
         """Latch a software stop."""

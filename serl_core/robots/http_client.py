@@ -22,6 +22,7 @@ from serl_core.robots.messages import (
     Lease,
     LeaseRequest,
     Message,
+    Mode,
     MoveCommand,
     Problem,
     RecoverCommand,
@@ -49,13 +50,16 @@ M = TypeVar("M", bound=Message)
 
 
 class HttpRobot:
-    """The arm at `url`. A thread renews the lease, so a process that hangs loses it.
+    """The arm at `url`.
+
+    A thread renews the lease for as long as the process runs, also while the caller computes or hangs: then
+    the command watchdog holds the arm. A process that dies or is suspended loses the lease.
 
     Args:
         url: of the robot server, such as ``http://127.0.0.1:5000``.
         owner: who commands, for the people who find the lease taken.
         token_file: default $SERL_TOKEN_FILE, or where a server on this machine keeps it.
-        timeout_s: of every network call, beyond the time a step itself takes.
+        timeout_s: of every network call, beyond the time a step itself takes. A move makes many.
     """
 
     def __init__(self, url: str, *, owner: str, token_file: Path | None = None, timeout_s: float = 5.0) -> None:
@@ -89,7 +93,7 @@ class HttpRobot:
         self._renewer.start()
 
     def close(self) -> None:
-        """Release the lease. Safe to call twice."""
+        """Release the lease; if the server does not answer, it runs out there. Safe to call twice."""
         self._is_closing.set()
         if self._renewer is not None:
             self._renewer.join()
@@ -148,7 +152,7 @@ class HttpRobot:
         self._post("/v1/impedance", ImpedanceCommand(epoch=self._epoch(), params=params), RobotState)
 
     def set_wrench(self, wrench: Vector6) -> None:
-        """Push with `wrench` (tool frame) on top of the impedance for 0.1 s; returns at once."""
+        """Push with `wrench` (tool frame) on top of the impedance for 0.1 s of robot time; returns at once."""
         self._post("/v1/wrench", WrenchCommand(epoch=self._epoch(), wrench=wrench), RobotState)
 
     def set_gripper(self, position: float) -> None:
@@ -156,10 +160,10 @@ class HttpRobot:
         self._post("/v1/gripper", GripperCommand(epoch=self._epoch(), position=position), RobotState)
 
     def recover(self) -> None:
-        """Clear the latched fault, on a person's request only; without a fault, nothing happens."""
-        cause = self.state().fault
-        if cause is not None:
-            self._post("/v1/recover", RecoverCommand(epoch=self._epoch(), cause=cause), RobotState)
+        """Clear the latched fault, on a person's request only; without one, as after a stop, nothing happens."""
+        state = self.state()
+        if state.mode is Mode.FAULT and state.fault is not None:
+            self._post("/v1/recover", RecoverCommand(epoch=self._epoch(), cause=state.fault), RobotState)
 
     def stop(self) -> None:
         """Latch a software stop; needs no lease."""
@@ -170,7 +174,7 @@ class HttpRobot:
         self._post("/v1/resume", EpochCommand(epoch=self._epoch()), RobotState)
 
     def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
-        """Put a simulated arm at `pose` at once."""
+        """Begin the simulated scene anew with the arm at `pose`, at once."""
         return self._post("/v1/sim/reset", SimResetCommand(epoch=self._epoch(), seed=seed, pose=pose), RobotState)
 
     # ---- the lease

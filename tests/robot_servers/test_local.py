@@ -88,6 +88,13 @@ def test_a_fault_is_recovered_on_request(robot, backend):
     robot.recover()
 
 
+def test_recovering_a_stopped_arm_does_nothing(robot):
+    """It was refused with 409, although without a fault nothing should happen."""
+    robot.stop()
+    robot.recover()
+    assert robot.state().mode is Mode.STOPPED
+
+
 def test_parameters_reach_the_backend(robot, backend):
     robot.set_impedance(ImpedanceParams())
     robot.set_gripper(0.5)

@@ -107,6 +107,13 @@ def test_a_reflex_is_a_fault_until_recovered(robot, site):
     robot.recover()
 
 
+def test_recovering_a_stopped_arm_does_nothing(robot):
+    """It was refused with 409, although without a fault nothing should happen."""
+    robot.stop()
+    robot.recover()
+    assert robot.state().mode is Mode.STOPPED
+
+
 def test_a_blocked_move_raises(robot, site):
     site.backend.follows = False
     with pytest.raises(RobotError, match="the move failed: the arm is 100"):
