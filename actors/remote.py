@@ -1,15 +1,15 @@
 """The actor as a program of its own: weights come from a learner, experience goes to it through the spool."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol
 
 from actors.actor import ActorLoop
 from actors.spool import SpooledSender
 from serl_core.clock import Clock
+from serl_core.data.metrics_file import MetricsWriter
 from serl_core.errors import DataError
 from serl_core.transport.interface import ActorLink, Params
 
@@ -146,33 +146,31 @@ class RemoteActor:
 
 
 class ActorLog:
-    """`actor.jsonl`: one JSON object a line and about a second, with the loop's rate."""
+    """`actor.jsonl`: one record about each second, with the loop's rate."""
 
     def __init__(self, path: Path, clock: Clock = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._file: TextIO | None = None
+        self._writer: MetricsWriter | None = None
         self._ticks = 0
         self._since_s = 0.0
 
     def __enter__(self) -> "ActorLog":
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._writer = MetricsWriter(self._path).__enter__()
         self._since_s = self._clock()
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._file is not None
-        self._file.close()
+        assert self._writer is not None
+        self._writer.__exit__(None, None, None)
 
     def tick(self, record: Callable[[], dict[str, object]]) -> None:
-        """Count one control step; when a second has passed, write a line with what `record` returns."""
+        """Count one control step; when a second has passed, write a record with what `record` returns."""
         self._ticks += 1
         elapsed_s = self._clock() - self._since_s
         if elapsed_s < REPORT_PERIOD_S:
             return
-        assert self._file is not None, "open it first"
-        facts = {"kind": "actor", "time": round(time.time(), 3), "loop_hz": round(self._ticks / elapsed_s, 2)}
-        self._file.write(json.dumps(facts | record()) + "\n")
-        self._file.flush()
+        assert self._writer is not None, "open it first"
+        self._writer.write("actor", {"loop_hz": round(self._ticks / elapsed_s, 2), **record()})
         self._ticks, self._since_s = 0, self._clock()

@@ -213,7 +213,7 @@ from contextlib import closing
 from pathlib import Path
 from learners.learner import Learner, LearnerConfig
 from learners.main import open_trainer
-from learners.metrics import MetricsWriter
+from serl_core.data.metrics_file import MetricsWriter
 from learners.trainer import TrainerConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.envs.task import load_task

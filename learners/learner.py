@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from learners.metrics import EpisodeTracker, MetricsWriter, read_metrics
+from learners.metrics import EpisodeTracker
 from learners.trainer import Trainer
 from serl_core.config import TaskConfig
 from serl_core.data.episode_log import EpisodeLog
+from serl_core.data.metrics_file import MetricsWriter, read_metrics
 from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.networks.weights import save_policy
 from serl_core.transport.interface import LearnerLink

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from learners.checkpoints import Checkpoints
 from learners.learner import Learner, LearnerConfig
-from learners.metrics import MetricsWriter
 from learners.settings import FILE, RunSettings, new_settings, resumed_settings
 from learners.trainer import Trainer, TrainerConfig
 from serl_core.agents.sac import SacConfig
 from serl_core.config import TaskConfig
 from serl_core.data.episode_file import write_atomically
 from serl_core.data.episode_log import EpisodeLog, load_episodes
+from serl_core.data.metrics_file import MetricsWriter
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError
 from serl_core.networks.compilation import enable_compilation_cache

@@ -1,53 +1,12 @@
-"""What a run has to tell: one JSON object a line in `metrics.jsonl`, of kind episode, update or event."""
+"""Turns the stream of transitions into the episode records of `metrics.jsonl`."""
 
-import json
-import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
+from serl_core.data.metrics_file import Record
 from serl_core.types import EndReason, Transition
 
-Record = dict[str, Any]
 WINDOW = 20  # episodes of a running mean, as in the paper
-
-
-class MetricsWriter:
-    """Appends records to a file, on a new line after a torn one; each is in the file when the call returns."""
-
-    def __init__(self, path: Path) -> None:
-        is_torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-        self._file = path.open("a", encoding="utf-8")
-        if is_torn:
-            self._file.write("\n")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def write(self, kind: str, record: Record) -> None:
-        """Append one record, with the wall time."""
-        self._file.write(json.dumps({"kind": kind, "time": round(time.time(), 3), **record}) + "\n")
-        self._file.flush()
-
-
-def read_metrics(path: Path) -> Iterator[Record]:
-    """Yield the whole lines of a metrics file; a line torn by a crash is passed over. None if there is no file."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
 
 
 @dataclass

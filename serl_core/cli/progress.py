@@ -1,34 +1,13 @@
 """Live progress of a run in the terminal, read from the files the programs write."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-Record = dict[str, Any]
-
-
-class JsonlTail:
-    """Reads the lines appended to a file since the last read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> list[Record]:
-        """Return the new whole lines; none while the file does not exist."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            block = file.read()
-        whole = block[: block.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+from serl_core.data.metrics_file import MetricsTail, Record
 
 
 class TrainingProgress:
@@ -37,8 +16,8 @@ class TrainingProgress:
     def __init__(self, run: Path, steps: int, console: Console) -> None:
         self._steps = steps
         self._console = console
-        self._learner = JsonlTail(run / "metrics.jsonl")
-        self._actor = JsonlTail(run / "actor.jsonl")
+        self._learner = MetricsTail(run / "metrics.jsonl")
+        self._actor = MetricsTail(run / "actor.jsonl")
         self._newest: Record = {}
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
         self._plain_at = 0

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import tyro
 from matplotlib.figure import Figure
 
-from learners.metrics import read_metrics
 from serl_core.data.episode_log import load_episodes
+from serl_core.data.metrics_file import read_metrics
 from serl_core.errors import DataError
 
 STYLE = """

@@ -22,7 +22,6 @@ from actors.record import record
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
 from learners.learner import Learner, LearnerConfig
 from learners.main import open_trainer
-from learners.metrics import MetricsWriter
 from learners.trainer import TrainerConfig
 from robot_servers.limits import SafetyLimits
 from robot_servers.local import LocalRobot
@@ -31,6 +30,7 @@ from robot_servers.sim.backend import MujocoBackend
 from serl_core.agents.policy import ActingPolicy
 from serl_core.agents.sac import SacConfig
 from serl_core.data.episode_log import EpisodeLog
+from serl_core.data.metrics_file import MetricsWriter
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.resets import start_grid
 from serl_core.envs.task import Task, load_task

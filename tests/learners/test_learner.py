@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from learners.learner import Learner, LearnerConfig
-from learners.metrics import MetricsWriter, read_metrics
 from serl_core.agents.policy import ActingPolicy
+from serl_core.data.metrics_file import MetricsWriter, read_metrics
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.networks.weights import load_policy

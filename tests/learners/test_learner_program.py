@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from learners.main import LearnerArgs, run_learner
-from learners.metrics import read_metrics
 from serl_core.data.episode_log import EpisodeLog, save_episode
+from serl_core.data.metrics_file import read_metrics
 from serl_core.envs.task import load_task
 from serl_core.errors import SerlError
 from serl_core.testing.episodes import make_episode

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from learners.metrics import EpisodeTracker, MetricsWriter, read_metrics
+from learners.metrics import EpisodeTracker
 from serl_core.types import EndReason, Observation, Provenance, Transition
 
 BLANK = Observation(proprio=np.zeros(2, np.float32))
@@ -77,27 +77,3 @@ def test_sessions_that_interleave_and_episodes_left_open_do_not_mix():
     abandoned = list(episode(1, EndReason.SUCCESS, 9))[:4]
     records = feed(tracker, [two[0], *one, *two[1:], *abandoned, *episode(2, EndReason.SUCCESS, 2)])
     assert [record["length_steps"] for record in records] == [3, 5, 2]
-
-
-def test_each_line_is_there_at_once_and_a_torn_one_is_passed_over(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    assert list(read_metrics(path)) == []
-    with MetricsWriter(path) as metrics:
-        metrics.write("event", {"event": "started"})
-        assert [record["event"] for record in read_metrics(path)] == ["started"]
-        metrics.write("update", {"q_mean": 0.5})
-    with path.open("a") as file:
-        file.write('{"kind": "upda')
-    assert [record["kind"] for record in read_metrics(path)] == ["event", "update"]
-
-
-def test_a_torn_line_costs_no_record_after_a_restart(tmp_path):
-    """The first record after a crash was written onto the torn line, and lost with it."""
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"kind": "event", "event": "started"}\n{"kind": "upda')
-    with MetricsWriter(path) as metrics:
-        metrics.write("event", {"event": "resumed"})
-    with MetricsWriter(path) as metrics:
-        metrics.write("event", {"event": "stopped"})
-    assert [record["event"] for record in read_metrics(path)] == ["started", "resumed", "stopped"]
-    assert "\n\n" not in path.read_text()

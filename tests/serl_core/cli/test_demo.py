@@ -11,7 +11,6 @@ import pytest
 
 from serl_core.cli.demo import DemoArgs
 from serl_core.cli.processes import ProcessGroup
-from serl_core.cli.progress import JsonlTail
 from serl_core.cli.report import write_report
 from serl_core.errors import ConfigError, SerlError
 
@@ -81,17 +80,6 @@ def test_a_process_that_fails_is_named_with_the_last_line_it_said(tmp_path: Path
 def test_sizes_that_cannot_work_are_refused_before_anything_starts(name: str):
     with pytest.raises(ConfigError, match=f"--{name}: must be at least"):
         DemoArgs(**{name: 0})
-
-
-def test_only_whole_lines_of_a_growing_file_are_read(tmp_path: Path):
-    path = tmp_path / "lines.jsonl"
-    tail = JsonlTail(path)
-    assert tail.read() == []
-    path.write_text('{"a": 1}\n{"a"')
-    assert tail.read() == [{"a": 1}]
-    with path.open("a") as file:
-        file.write(": 2}\n")
-    assert tail.read() == [{"a": 2}]
 
 
 def test_a_report_passes_over_a_line_torn_by_a_crash(tmp_path: Path):
