@@ -10,8 +10,41 @@ from serl_core.types import Observation
 NORM_EPSILON = 1e-6
 
 
+@jax.custom_vjp
+def normalize(x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
+    """Return `x` with mean 0 and variance 1 over the last axis.
+
+    Has its own gradient, and takes means over the last axis as products with a vector of 1/h: both are a
+    few per cent of an update faster on a CPU than what XLA makes of the plain formula.
+    """
+    return _normalize(x)[0]
+
+
+def _normalize(
+    x: Float[Array, "*b h"],
+) -> tuple[Float[Array, "*b h"], tuple[Float[Array, "*b h"], Float[Array, "*b 1"]]]:
+    mean = _row_mean(x)
+    inverse = jax.lax.rsqrt(_row_mean(jnp.square(x)) - jnp.square(mean) + NORM_EPSILON)
+    normal = (x - mean) * inverse
+    return normal, (normal, inverse)
+
+
+def _normalize_gradient(
+    kept: tuple[Float[Array, "*b h"], Float[Array, "*b 1"]], gradient: Float[Array, "*b h"]
+) -> tuple[Float[Array, "*b h"]]:
+    normal, inverse = kept
+    return ((gradient - _row_mean(gradient) - normal * _row_mean(gradient * normal)) * inverse,)
+
+
+normalize.defvjp(_normalize, _normalize_gradient)
+
+
+def _row_mean(x: Float[Array, "*b h"]) -> Float[Array, "*b 1"]:
+    return x @ jnp.full((x.shape[-1], 1), 1.0 / x.shape[-1], x.dtype)
+
+
 class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) over the last axis, in one pass over its input."""
+    """Layer normalisation (Ba et al. 2016) over the last axis."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
@@ -20,9 +53,7 @@ class LayerNorm(nn.Module):
         last = (1,) * (x.ndim - 1) + (size,)
         scale = self.param("scale", nn.initializers.ones, (size,)).reshape(last)
         bias = self.param("bias", nn.initializers.zeros, (size,)).reshape(last)
-        mean = x.mean(-1, keepdims=True)
-        variance = jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean)
-        return (x - mean) * (jax.lax.rsqrt(variance + NORM_EPSILON) * scale) + bias
+        return normalize(x) * scale + bias
 
 
 class MLP(nn.Module):

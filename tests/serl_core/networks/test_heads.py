@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from serl_core.networks.encoders import StateEncoder
-from serl_core.networks.heads import MLP, CriticEnsemble, LayerNorm
+from serl_core.networks.heads import MLP, NORM_EPSILON, CriticEnsemble, LayerNorm, normalize
 from serl_core.types import Observation
 
 
@@ -32,3 +32,13 @@ def test_ensemble_is_as_many_single_networks():
         own = jax.tree.map(lambda leaf, i=member: leaf[i], params["mlp"])
         alone = MLP((16, 8), 1).apply({"params": own}, jnp.concatenate([observation.proprio, action], -1))
         np.testing.assert_allclose(together[member], alone[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_normalize_is_that_of_its_formula():
+    def formula(x):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + NORM_EPSILON)
+
+    x, direction = jax.random.normal(jax.random.key(0), (2, 3, 5, 16))
+    gradients = [jax.grad(lambda x, f=f: (f(x) * direction).sum())(x) for f in (normalize, formula)]
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-5)
