@@ -76,7 +76,7 @@ def _set_up_logging(level: str) -> None:
     if level not in logging.getLevelNamesMapping():
         raise SerlError(f"SERL_LOG: must be one of {', '.join(logging.getLevelNamesMapping())}, got {level!r}")
     logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax"):
+    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
