@@ -7,13 +7,102 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from serl_core.errors import TransportError
+from serl_core.errors import RobotFault, TransportError
+from serl_core.geometry import distance
+from serl_core.robots.interface import Robot
+from serl_core.robots.messages import Mode
 from serl_core.testing.episodes import assert_same_transitions, make_episode
 from serl_core.transport.interface import ActorLink, Hello, LearnerLink, LearnerStatus, PolicyWeights
 from serl_core.types import Transition
+
+PATIENCE_S = 20.0
+
+# --- robot ------------------------------------------------------------------------------------------
+
+
+def check_robot(robot: Robot, *, lift_m: float = 0.005) -> None:
+    """Check a Robot that is not connected yet, at rest and free to rise by `lift_m`. It moves the arm, and stops it."""
+    with closing(robot):
+        robot.connect()
+        before = robot.state()
+        numbers = np.array([*before.tcp_pose, *before.tcp_twist, *before.tcp_wrench, *before.q, *before.dq])
+        assert np.isfinite(numbers).all(), f"a state has numbers that are not finite: {before}"
+        norm = float(np.linalg.norm(before.tcp_pose[3:]))
+        assert abs(norm - 1.0) < 1e-6, f"tcp_pose has a quaternion of norm {norm}"
+        twist = np.array(before.jacobian) @ np.array(before.dq)
+        assert np.allclose(twist, before.tcp_twist, atol=1e-6), f"tcp_twist is {before.tcp_twist}, J dq is {twist}"
+
+        x, y, z, qx, qy, qz, qw = before.tcp_pose
+        target = (x, y, z + lift_m, qx, qy, qz, qw)
+        state = before
+        for _ in range(20):
+            last, state = state, robot.step(target, 0.1)
+            passed_s = state.stamp_s - last.stamp_s
+            assert passed_s > 0.08, f"a step that asked for its reply after 0.1 s got it after {passed_s:.3f} s"
+        assert state.mode is Mode.TRACKING, f"the mode while commanded is {state.mode}"
+        left_m = float(distance(np.array(target), np.array(state.tcp_pose))[0])
+        assert left_m < lift_m / 2, f"2 s after the target was set the tool is {1e3 * left_m:.1f} mm away from it"
+
+        robot.stop()
+        assert robot.state().mode is Mode.STOPPED, "stop() did not latch"
+        try:
+            robot.step(target, 0.1)
+        except RobotFault:
+            pass
+        else:
+            raise AssertionError("a stopped arm took a step")
+        robot.resume()
+        robot.step(robot.state().tcp_pose, 0.1)
+    robot.close()  # safe to call twice
+
+
+# --- teleop -----------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class TeleopDevice(Protocol):
+    """`actors.teleop.interface.Teleop`, which this package may not import."""
+
+    def open(self) -> None:
+        """Start reading the device."""
+
+    def read(self) -> Any:
+        """Return the newest command."""
+
+    def close(self) -> None:
+        """Stop reading."""
+
+
+def check_teleop(teleop: TeleopDevice, action_size: int) -> None:
+    """Check a Teleop that is not open yet, whatever its user does meanwhile."""
+    with closing(teleop):
+        teleop.open()
+        for _ in range(20):
+            command = _returns(teleop.read)
+            action = np.asarray(command.action)
+            assert action.shape == (action_size,), (
+                f"the action has shape {action.shape}, the task's is ({action_size},)"
+            )
+            assert np.isfinite(action).all(), f"the action is not finite: {action}"
+            assert np.abs(action).max() <= 1.0, f"the action leaves [-1, 1]: {action}"
+            assert isinstance(command.is_engaged, bool), f"is_engaged is {command.is_engaged!r}, not a bool"
+            assert isinstance(command.hands_back, bool), f"hands_back is {command.hands_back!r}, not a bool"
+    teleop.close()  # safe to call twice
+
+
+def _returns(read: Callable[[], Any]) -> Any:
+    """Return what `read` returns, if it does so before patience ends."""
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(read()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert answers, "read() blocks, or raised"
+    return answers[0]
+
 
 # --- transport -------------------------------------------------------------------------------------
 
@@ -23,7 +112,6 @@ OpenLearner = Callable[[str], LearnerLink]
 MakeActor = Callable[[], ActorLink]
 """A new actor's end for that address, not connected yet."""
 
-PATIENCE_S = 20.0
 DIGEST = "cafe"
 
 
