@@ -90,7 +90,7 @@ class TanhGaussianPolicy:
 class ActingPolicy:
     """A policy with its weights and its own stream of random numbers, for one observation at a time.
 
-    Computes in numpy: three small matrix products take a third of the time of one call into JAX.
+    Computes in numpy: three small matrix products take less time than one call into JAX.
     The tests hold it equal to `TanhGaussianPolicy`.
     """
 

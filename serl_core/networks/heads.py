@@ -14,8 +14,8 @@ NORM_EPSILON = 1e-6
 def normalize(x: Float[Array, "*b h"]) -> Float[Array, "*b h"]:
     """Return `x` with mean 0 and variance 1 over the last axis.
 
-    Has its own gradient, and takes means over the last axis as products with a vector of 1/h: both are a
-    few per cent of an update faster on a CPU than what XLA makes of the plain formula.
+    Has its own gradient, and takes means over the last axis as products with a vector of 1/h: XLA's
+    CPU back end makes something slower of the plain formula.
     """
     return _normalize(x)[0]
 
