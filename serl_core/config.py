@@ -7,6 +7,7 @@ so the learner never builds an environment.
 import hashlib
 import itertools
 import math
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -22,6 +23,7 @@ MAX_SPEED_M_S = 0.25  # SAFETY 1.4 rule 4: what the robot server allows by defau
 MAX_SPEED_RAD_S = 1.0
 MIN_CONTROL_HZ = 5.0  # SAFETY 1.5: the command watchdog holds the arm after 0.3 s
 SHOULDER_M = (0.0, 0.0, 0.333)
+NAME = re.compile(r"\A[0-9A-Za-z_-]{1,32}\Z")  # of cameras and images: becomes part of file and array names
 REACH_M = 0.855  # Franka's data sheet: from the shoulder to the flange
 FLANGE_TO_TCP_M = 0.107 + 0.1034
 
@@ -86,13 +88,92 @@ class ProprioScale:
     per_joint_rad_s: float = 0.5
 
 
+class CameraSource(Enum):
+    """Where a camera's frames come from."""
+
+    ROBOT = "robot"  # the robot server's cameras: the simulator's
+    UVC = "uvc"  # a webcam, or a video file
+    REALSENSE = "realsense"
+
+
 @dataclass(frozen=True, kw_only=True)
-class CameraConfig:
-    """One camera of the observation."""
+class Crop:
+    """A named rectangle of a captured frame, in its pixels; row 0 is at the top."""
 
     name: str
-    height: int = 128
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.left < 0 or self.top < 0 or self.width < 1 or self.height < 1:
+            raise ConfigError(
+                f"Crop {self.name!r}: left and top must be at least 0, width and height at least 1, got left "
+                f"{self.left}, top {self.top}, width {self.width}, height {self.height}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """One camera, and the images that the policy gets of it: each crop, or else the whole frame."""
+
+    name: str  # of the image too, when there is no crop
+    source: CameraSource = CameraSource.ROBOT
+    device: str = ""  # its name at the robot server, device path or number, file, or serial number; `name` if empty
+    height: int = 128  # of the images
     width: int = 128
+    crops: tuple[Crop, ...] = ()
+    max_age_s: float = 0.5  # an older frame ends the episode
+
+    def __post_init__(self) -> None:
+        _above_zero(f"CameraConfig.max_age_s of {self.name!r}", self.max_age_s, "s")
+        for side, pixels in (("height", self.height), ("width", self.width)):
+            if not 16 <= pixels <= 1024:
+                raise ConfigError(f"CameraConfig.{side} of {self.name!r}: must be 16 to 1024 pixels, got {pixels}")
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """The names of the images, in order."""
+        return tuple(crop.name for crop in self.crops) or (self.name,)
+
+
+class EncoderKind(Enum):
+    """The frozen network that turns an image into features."""
+
+    AUTO = "auto"  # ResNet-10 where its weights are, else the small one
+    SMALL = "small"  # comes with the package, trained on the simulator's images
+    RESNET10 = "resnet10"  # HIL-SERL's, with its ImageNet weights
+    RANDOM = "random"  # the small one's shape, untrained: to compare with
+
+
+class ImageMode(Enum):
+    """What the learner keeps of an image."""
+
+    FEATURES = "features"  # what the actor's encoder made of it, once
+    PIXELS = "pixels"  # the image, encoded anew in each update after a random shift, as in the paper
+
+
+class FrameFormat(Enum):
+    """How images are kept in the log."""
+
+    PNG = "png"  # lossless
+    JPEG = "jpeg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """How images become numbers."""
+
+    kind: EncoderKind = EncoderKind.AUTO
+    weights: str | None = None  # a safetensors file instead of the kind's usual one
+    mode: ImageMode = ImageMode.FEATURES
+    copies: int = 1  # in features mode: of each image, the first as it is, the others shifted at random
+    log_format: FrameFormat = FrameFormat.PNG
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.copies <= 3:
+            raise ConfigError(f"EncoderConfig.copies: must be 1 to 3, got {self.copies}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +188,19 @@ class ObservationConfig:
     pose_frame: PoseFrame = PoseFrame.EPISODE_START
     scale: ProprioScale = field(default_factory=ProprioScale)
     cameras: tuple[CameraConfig, ...] = ()
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self) -> None:
+        images = [name for camera in self.cameras for name in camera.image_names]
+        cameras = [camera.name for camera in self.cameras]
+        for what, names in (("cameras", cameras), ("images", images)):
+            if len(set(names)) != len(names):
+                raise ConfigError(f"ObservationConfig.cameras: names of {what} must be unique, got {names}")
+        for name in (*cameras, *images):
+            if not NAME.match(name):
+                raise ConfigError(
+                    f"ObservationConfig.cameras: a name has 1 to 32 letters, digits, '_' and '-', got {name!r}"
+                )
         if not self.proprio or len(set(self.proprio)) != len(self.proprio):
             names = [term.value for term in self.proprio]
             raise ConfigError(f"ObservationConfig.proprio: terms must be unique and not empty, got {names}")
@@ -117,6 +209,11 @@ class ObservationConfig:
     def proprio_size(self) -> int:
         """Length of the proprioceptive vector."""
         return sum(term.size for term in self.proprio)
+
+    @property
+    def image_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The images' shapes by name: (height, width, 3)."""
+        return {name: (c.height, c.width, 3) for c in self.cameras for name in c.image_names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +262,7 @@ class RewardKind(Enum):
 
     SIM_TRUTH = "sim_truth"  # the simulator
     POSE = "pose"  # the tool is at the target pose, within the tolerance
+    CLASSIFIER = "classifier"  # a trained image classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +270,16 @@ class RewardConfig:
     """A sparse reward of 1 on success, which also ends the episode."""
 
     kind: RewardKind = RewardKind.SIM_TRUTH
+    frames: int = 2  # for how many steps in a row the classifier must say so
+    max_tcp_z_m: float | None = None  # with a classifier: no success while the tool is higher, base frame
     tolerance_m: float = 0.005
     tolerance_rad: float = 0.05
 
     def __post_init__(self) -> None:
         _above_zero("RewardConfig.tolerance_m", self.tolerance_m, "m")
         _above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")
+        if self.frames < 1:
+            raise ConfigError(f"RewardConfig.frames: must be at least 1, got {self.frames}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +359,7 @@ class TaskConfig:
             proprio_size=self.observation.proprio_size,
             action=self.action.spec,
             control_hz=self.control_hz,
-            image_shapes={c.name: (c.height, c.width, 3) for c in self.observation.cameras},
+            image_shapes=self.observation.image_shapes,
             feature_shapes={},
         )
 

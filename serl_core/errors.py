@@ -38,6 +38,10 @@ class RobotFault(RobotError):
     """The robot is stopped, in a reflex or otherwise latched: a person must look, then recover it."""
 
 
+class CameraFault(SerlError):
+    """A camera gives no picture, or only old ones: the arm holds until it is back."""
+
+
 class ResetError(SerlError):
     """The arm did not arrive at its start pose after every allowed try."""
 

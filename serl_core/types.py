@@ -42,13 +42,15 @@ class EndReason(IntEnum):
 class Observation(NamedTuple):
     """What the policy sees.
 
-    `images` (RGB) or, once the frozen encoder has run, `features`; both empty when the task
-    learns from state.
+    `images` (RGB) and, once the frozen encoder has run, `features`, of shape [fh fw fc], or
+    [k fh fw fc] for k shifted copies; all empty when the task learns from state. `frames` are the
+    images compressed (PNG or JPEG), for the log alone: learning never reads them.
     """
 
     proprio: Float32[np.ndarray, "*b p"]
     images: dict[str, UInt8[np.ndarray, "*b h w 3"]] = {}
     features: dict[str, Float16[np.ndarray, "*b fh fw fc"]] = {}
+    frames: dict[str, UInt8[np.ndarray, " n"]] = {}
 
 
 class Provenance(NamedTuple):
@@ -134,3 +136,4 @@ class EnvSpec:
     control_hz: float
     image_shapes: dict[str, tuple[int, int, int]]  # name: (height, width, 3)
     feature_shapes: dict[str, tuple[int, int, int]]  # name: (height, width, channels)
+    feature_copies: int = 1  # of each image: above 1, what is stored has a leading axis of this length
