@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev
 # Options of `make demo`
 SEED ?= 0
 STEPS ?= 12000
-OBS ?= state
+OBS ?= pixels
 RUN ?=
 
 .PHONY: demo test check format lint types imports bench clean
@@ -43,9 +43,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,vision]'
 	touch $@
 
 $(DEV): $(RUNTIME)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,vision,dev]'
 	touch $@

@@ -33,7 +33,7 @@ def step_ms(start_m: Vector3, target_m: Vector3) -> float:
     backend = MujocoBackend("ram_insertion", is_lockstep=True)
     backend.reset(0, (*start_m, *DOWN))
     reference = Reference(np.array(target_m), np.array(DOWN))
-    backend.start(lambda now_s, position, quaternion: reference)
+    backend.start(lambda now_s, measured: reference)
     backend.advance(1.0)
     return cpu_ms(lambda: backend.advance(STEP_S))
 

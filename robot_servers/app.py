@@ -22,10 +22,28 @@ from starlette.websockets import WebSocketDisconnect
 from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, Guard
 from robot_servers.limits import Refusal
 from robot_servers.service import RobotService
+from serl_core.errors import ConfigError
 from serl_core.robots import messages
-from serl_core.robots.messages import API_VERSION, Job, Lease, Message, Problem, RobotState, StreamCommand
+from serl_core.robots.messages import (
+    API_VERSION,
+    Job,
+    Lease,
+    Message,
+    PictureFormat,
+    Problem,
+    RobotState,
+    StreamCommand,
+)
+from serl_core.robots.pictures import pack
 
 BODY_TIMEOUT_S = 2.0
+SCHEMA = "#/components/schemas/{name}"
+NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
+MEDIA_TYPES = {
+    PictureFormat.RAW: "application/octet-stream",
+    PictureFormat.JPEG: "image/jpeg",
+    PictureFormat.PNG: "image/png",
+}
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")  # in msgspec's messages
 LAST_MILLISECOND_S = 1e-3
 M = TypeVar("M", bound=Message)
@@ -76,6 +94,14 @@ def create_app(service: RobotService, token: str, hosts: Collection[str] = LOCAL
     async def job(request: Request) -> Response:
         return _reply(service.job(_number(request.path_params["number"])))
 
+    async def cameras(request: Request) -> Response:
+        return _reply(service.cameras())
+
+    async def camera(request: Request) -> Response:
+        query = _query(request, messages.CameraQuery)
+        # On a thread: a rendering must hold up neither a stop nor the stream.
+        return await asyncio.to_thread(_picture, service, request.path_params["name"], query)
+
     async def stop(request: Request) -> Response:  # whatever the body is: a stop is never refused for its form
         return _reply(service.stop())
 
@@ -83,6 +109,8 @@ def create_app(service: RobotService, token: str, hosts: Collection[str] = LOCAL
     _add(app, "GET", "/v1/state", state, RobotState, service.state.__doc__)
     _add(app, "GET", "/v1/sim/truth", truth, messages.SimTruth, service.truth.__doc__)
     _add(app, "GET", "/v1/jobs/{number}", job, Job, service.job.__doc__)
+    _add(app, "GET", "/v1/cameras", cameras, messages.CameraNames, service.cameras.__doc__)
+    _add(app, "GET", "/v1/cameras/{name}", camera, None, service.camera.__doc__, query=messages.CameraQuery)
     _add(app, "POST", "/v1/stop", stop, RobotState, service.stop.__doc__)
 
     @app.websocket("/v1/stream")
@@ -163,6 +191,33 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
         raise ValueError(f"Object contains field `{twice}` twice")
 
 
+def _query(request: Request, kind: type[M]) -> M:
+    """Return the message in a query string; refuse what is unknown, given twice, or of a wrong value (422)."""
+    pairs = request.query_params.multi_items()
+    try:
+        _refuse_duplicates(pairs)
+        fields = {name: int(text) if NUMBER.fullmatch(text) else text for name, text in pairs}
+        return msgspec.convert(fields, kind, strict=True)
+    except ValueError as error:  # also msgspec's
+        found = FIELD.search(str(error))
+        raise Refusal(422, "value", str(error), field=found and (found[1] or found[2])) from None
+
+
+def _picture(service: RobotService, name: str, query: messages.CameraQuery) -> Response:
+    """Return a camera's newest picture in the form that the query asks for."""
+    image, stamp_s = service.camera(name, query.height, query.width)
+    try:
+        data = pack(image, query.format)
+    except ConfigError as error:
+        raise Refusal(503, "no_picture", str(error), field="format", given=query.format.value) from None
+    headers = {
+        messages.SHAPE_HEADER: ",".join(map(str, image.shape)),
+        messages.STAMP_HEADER: repr(stamp_s),
+        "Cache-Control": "no-store",
+    }
+    return Response(data, headers=headers, media_type=MEDIA_TYPES[query.format])
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Refusal(404, "no_job", f"no job {text[:20]!r}", field="id")
@@ -192,12 +247,16 @@ def _add(
     method: str,
     path: str,
     endpoint: Endpoint,
-    returns: type[Message],
+    returns: type[Message] | None,
     doc: str | None,
     takes: type[Message] | None = None,
+    query: type[Message] | None = None,
 ) -> None:
-    """Add a route, described in OpenAPI by the schemas of its messages."""
-    body = {"requestBody": {"required": True, "content": _content(takes)}} if takes else {}
+    """Add a route, described in OpenAPI by the schemas of its messages. A picture is returned without one."""
+    body: dict[str, Any] = {"requestBody": {"required": True, "content": _content(takes)}} if takes else {}
+    if query is not None:
+        properties = msgspec.json.schema_components([query], ref_template=SCHEMA)[1][query.__name__]["properties"]
+        body["parameters"] = [{"name": name, "in": "query", "schema": part} for name, part in properties.items()]
     app.add_api_route(
         path,
         endpoint,
@@ -205,8 +264,9 @@ def _add(
         name=path.removeprefix("/v1/"),
         summary=(doc or "").split("\n")[0],
         response_model=None,
+        response_class=Response,
         responses={
-            200: {"description": "done", "content": _content(returns)},
+            200: {"description": "done", "content": _content(returns) if returns else _pictures()},
             "default": {"description": "refused", "content": _content(Problem, "application/problem+json")},
         },
         openapi_extra=body,
@@ -217,13 +277,15 @@ def _content(kind: type[Message], media_type: str = "application/json") -> dict[
     return {media_type: {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
 
 
+def _pictures() -> dict[str, Any]:
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()}
+
+
 def _describe(app: FastAPI, routes: tuple[Route, ...]) -> None:
     """Put the messages' JSON schemas into the app's OpenAPI document."""
     kinds = {route.takes for route in routes} | {route.returns for route in routes}
-    kinds |= {messages.Health, messages.SimTruth, Problem, StreamCommand}
-    _, schemas = msgspec.json.schema_components(
-        sorted(kinds, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
-    )
+    kinds |= {messages.Health, messages.SimTruth, messages.CameraNames, messages.CameraQuery, Problem, StreamCommand}
+    _, schemas = msgspec.json.schema_components(sorted(kinds, key=lambda kind: kind.__name__), ref_template=SCHEMA)
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -5,14 +5,41 @@ for the reference pose that the impedance law may track, so no command can reach
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3, Vector7
 
 Floats = NDArray[np.float64]
+
+
+class JointLimits(NamedTuple):
+    """What the joints of one arm's model can do. The kernel stays inside: the arm itself stops at them."""
+
+    low_rad: Vector7
+    high_rad: Vector7
+    speed_rad_s: Vector7  # a joint measured faster is stopped; below the speed at which the arm stops itself
+
+
+class Measured(NamedTuple):
+    """The reading that a control tick begins with. The servo copies what it keeps: the arrays may be views."""
+
+    position_m: Floats  # [3] of the tool centre point, base frame
+    quaternion: Floats  # [4] xyzw
+    q: Floats  # [7] rad
+    dq: Floats  # [7] rad/s
+    jacobian: Floats  # [6, 7] of the tool centre point, base frame
+
+
+def measured_in(state: RobotState) -> Measured:
+    """Return the reading that `state` holds."""
+    pose = state.tcp_pose
+    return Measured(
+        np.array(pose[:3]), np.array(pose[3:]), np.array(state.q), np.array(state.dq), np.array(state.jacobian)
+    )
 
 
 class Reference(NamedTuple):
@@ -23,8 +50,8 @@ class Reference(NamedTuple):
     wrench: Floats | None = None  # [6] in N and Nm on the tool, in the measured tool frame; None pushes with none
 
 
-Servo = Callable[[float, Floats, Floats], Reference]
-"""(robot's clock in s, measured position [3], measured quaternion xyzw [4]) -> reference.
+Servo = Callable[[float, Measured], Reference]
+"""(robot's clock in s, what was measured) -> reference.
 
 Called once per control tick from the control loop; must not block or raise.
 """
@@ -47,6 +74,9 @@ class RobotBackend(Protocol):
 
     def stop(self) -> None:
         """End the loop and disconnect. Safe to call twice."""
+
+    def joint_limits(self) -> JointLimits:
+        """Return the limits of this arm's model; asked once, before `start`."""
 
     def now_s(self) -> float:
         """Return the robot's clock (simulated time in simulation)."""
@@ -92,4 +122,20 @@ class SimBackend(RobotBackend, Protocol):
         """Put the arm at rest at `pose` (the scene's start pose if None), by inverse kinematics.
 
         `state().truth` tells how the task stands.
+        """
+
+
+@runtime_checkable  # a backend may have it or not
+class CameraBackend(Protocol):
+    """What a backend with cameras offers besides. Called from any thread, beside all other calls."""
+
+    cameras: tuple[str, ...]  # their names
+
+    def camera(self, name: str, height: int, width: int) -> CameraImage:
+        """Return the newest picture of one of `cameras`; in lockstep, that of the present state.
+
+        It waits for the picture and never for motion, and holds up neither control ticks nor other calls.
+
+        Raises:
+            RobotError: no picture can be made (status 503).
         """

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from robot_servers.backend import Floats, Reference
+from robot_servers.backend import JointLimits, Measured, Reference
 from robot_servers.feed_forward import FeedForward
+from robot_servers.joint_guard import JointGuard
 from robot_servers.lease import LeaseBook
 from robot_servers.limits import (
     Refusal,
@@ -23,7 +24,8 @@ from robot_servers.limits import (
     check_wrench,
 )
 from robot_servers.slew import MinimumJerk, SetPoint
-from serl_core.robots.messages import Job, Lease, Mode, MoveCommand, Vector6, Vector7
+from robot_servers.soft_wall import SoftWall
+from serl_core.robots.messages import ImpedanceParams, Job, Lease, Mode, MoveCommand, Vector6, Vector7
 
 SETTLE_S = 0.3  # after a move's set-point has arrived: let the arm follow
 ARRIVE_WITHIN_S = 1.0  # then it must be near
@@ -31,7 +33,10 @@ ARRIVED_M = 0.005
 ARRIVED_RAD = 0.05
 MAX_NOT_FINITE = 3  # readings in a row
 OUTSIDE_BOX = "outside_box"
+JOINT_SPEED = "joint_speed"
 FURTHER_OUT_M = 0.005  # after a recovery outside the box: latch again there
+
+LOOK_AHEAD_S = 0.2  # along a move: is it on its way out of a joint's margin
 
 OnEvent = Callable[[str, str], None]
 """(what, detail): a state change, for the audit log. Called from the control loop: must not block."""
@@ -48,12 +53,23 @@ class SafetyKernel:
 
     Args:
         limits: what is allowed.
+        joint_limits: of the arm.
         on_event: told of every change of state.
         first_epoch: leases count up from here.
+
+    Attributes:
+        stiffness_n_m: of the arm's impedance; the owner keeps it up to date.
     """
 
-    def __init__(self, limits: SafetyLimits, on_event: OnEvent = lambda *_: None, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        limits: SafetyLimits,
+        joint_limits: JointLimits,
+        on_event: OnEvent = lambda *_: None,
+        first_epoch: int = 0,
+    ) -> None:
         self.limits = limits
+        self.stiffness_n_m = ImpedanceParams().translational_stiffness_n_m
         self.leases = LeaseBook(limits.lease_timeout_s, limits.commands_per_s, first_epoch)
         self.job: Job | None = None  # the newest move or joint reset
         self._on_event = on_event
@@ -62,6 +78,10 @@ class SafetyKernel:
         self._further_m = 0.0  # beyond these, after a recovery out there
         self._set_point = SetPoint(limits)
         self._feed_forward = FeedForward()
+        self._joints = JointGuard(joint_limits)
+        self._wall = SoftWall(limits)
+        self._clear = (self._wall.clear_low_m, self._wall.clear_high_m)
+        self._is_clear = True  # of the wall
         self._mode = Mode.HOLD
         self._stop: _Stop | None = None  # the newest, set without a lock
         self._resumed: _Stop | None = None  # the newest that was cleared: the arm is stopped while they differ
@@ -106,23 +126,23 @@ class SafetyKernel:
 
     # ---- the control loop
 
-    def tick(self, now_s: float, position: Floats, quaternion: Floats) -> Reference:
-        """Return the set-point and the feed-forward wrench of this control tick.
+    def tick(self, now_s: float, measured: Measured) -> Reference:
+        """Return the set-point of this control tick, and the wrench: the commanded one and the soft wall's.
 
-        Before the first sound reading there is no set-point: what comes back is the reading itself, not finite.
+        Before the first sound reading there is no set-point: what comes back is the reading itself.
 
         Args:
             now_s: the robot's clock.
-            position: measured, [3] in m.
-            quaternion: measured, [4] xyzw.
+            measured: this tick's reading.
         """
         dt_s = now_s - self._now_s
         self._now_s = now_s
-        self._measure(position, quaternion)
+        self._measure(measured)
         if self._measured is None:
-            return Reference(position, quaternion)
+            return Reference(measured.position_m, measured.quaternion)
         feed_forward = self._feed_forward
-        is_idle = self._mode is Mode.HOLD and feed_forward.wrench is None
+        is_pushed = feed_forward.wrench is not None or not (self._is_clear or self._wall.is_relieved)
+        is_idle = self._mode is Mode.HOLD and not is_pushed
         if feed_forward.wrench is not None:
             self._tick_wrench()
         if self._must_hold or (self._stop is not self._resumed and not is_idle):
@@ -135,8 +155,13 @@ class SafetyKernel:
                 self._set_point.advance(self._target, dt_s)
         elif self._mode is Mode.MOVING:
             self._tick_move(dt_s)
-        reference = self._set_point.reference
-        return reference if feed_forward.wrench is None else reference._replace(wrench=feed_forward.wrench)
+        if self._joints.is_near:
+            self._tick_joints(self._measured)
+        reference, wrench = self._set_point.reference, feed_forward.wrench
+        if not self._is_clear and self.fault is None:
+            push = self._wall.wrench(self._measured)
+            wrench = push if wrench is None else push + wrench
+        return reference if wrench is None else reference._replace(wrench=wrench)
 
     def expire_lease(self, live_s: float) -> None:
         """Take the lease from a holder that is silent for too long, and hold."""
@@ -156,13 +181,17 @@ class SafetyKernel:
         """Hold where the arm is, from the next tick on."""
         self._must_hold = True
 
-    def rebase(self, pose: Vector7) -> None:
+    def rebase(self, measured: Measured) -> None:
         """Take note that the arm was put elsewhere, and hold it there at once.
 
         Raises:
-            Refusal: the pose is not finite; nothing has changed.
+            Refusal: the reading is not finite; nothing has changed.
         """
-        if not all(map(math.isfinite, pose)):
+        px, py, pz = measured.position_m.tolist()
+        pose: Vector7 = (px, py, pz, *measured.quaternion.tolist())
+        if not math.isfinite(sum(pose)) or not self._joints.measure(
+            measured.q.tolist(), measured.dq.tolist(), measured.jacobian
+        ):
             raise Refusal(503, "no_state", "the measured pose is not finite")
         self._measured = pose
         self._hold()
@@ -193,8 +222,9 @@ class SafetyKernel:
         measured = self._check_command(epoch, sequence)
         target = check_pose(pose, self.limits)
         check_step(target, measured, self.limits)
+        self._joints.check_target(target, measured)
         self.leases.count_command(sequence, self._now_s, live_s)
-        self._settle_hold()
+        self._end_hold()
         self._target = target
         self._command_s = self._now_s
         if self._mode is not Mode.TRACKING:
@@ -208,8 +238,9 @@ class SafetyKernel:
         """
         measured = self._check_command(epoch, None)
         check_wrench(wrench, self.limits)
+        self._joints.check_wrench(wrench, measured)
         self.leases.count_command(None, self._now_s, live_s)
-        self._settle_hold()
+        self._end_hold()
         if self._feed_forward.wrench is None:
             self._on_event("wrench", "on")
         self._feed_forward.command(wrench, self._now_s, measured)
@@ -222,7 +253,7 @@ class SafetyKernel:
         check_range("speed_rad_s", command.speed_rad_s, 0.001, self.limits.speed_rad_s)
         goal = check_pose(command.pose, self.limits)
         self._measured_pose()
-        self._settle_hold()
+        self._end_hold()
         move = MinimumJerk(self._set_point.pose, goal, command.speed_m_s, command.speed_rad_s, self.limits)
         for step in range(1, 16):
             check_tilt(move.along(step / 16), self.limits)
@@ -299,20 +330,31 @@ class SafetyKernel:
 
     # ---- inside
 
-    def _measure(self, position: Floats, quaternion: Floats) -> None:
+    def _measure(self, measured: Measured) -> None:
+        position, quaternion, q, dq, jacobian = measured
         px, py, pz = position.tolist()
         qx, qy, qz, qw = quaternion.tolist()
-        (lx, ly, lz), (hx, hy, hz) = self._low, self._high
-        if not -math.inf < px + py + pz + qx + qy + qz + qw < math.inf:
+        is_finite = -math.inf < px + py + pz + qx + qy + qz + qw < math.inf
+        if not is_finite or not self._joints.measure(q.tolist(), dq.tolist(), jacobian):
             self._not_finite += 1
             if self._not_finite >= MAX_NOT_FINITE:
                 self.latch("numeric_fault")
             return
         self._not_finite = 0
         self._measured = (px, py, pz, qx, qy, qz, qw)
+        if self._joints.too_fast is not None and self._fault is None:
+            self._on_event(JOINT_SPEED, self._joints.too_fast)
+            self.latch(JOINT_SPEED)
+        (lx, ly, lz), (hx, hy, hz) = self._clear
         if lx <= px <= hx and ly <= py <= hy and lz <= pz <= hz:
+            self._is_clear = True
             self._further_m = 0.0
-        elif self._beyond_m(self._measured) > self._further_m:
+            return
+        self._is_clear = False
+        beyond_m = self._beyond_m(self._measured)
+        if beyond_m <= 0.0:
+            self._further_m = 0.0
+        elif beyond_m > self._further_m:
             self.latch(OUTSIDE_BOX)
 
     def _beyond_m(self, pose: Vector7) -> float:
@@ -330,6 +372,12 @@ class SafetyKernel:
             self._on_event("mode", "hold")
             self._mode = Mode.HOLD
         self._set_point.place(measured)
+        self._wall.hold_at(measured[:3])
+
+    def _end_hold(self) -> None:
+        """Begin a command: after any hold that waits, and against the whole soft wall."""
+        self._settle_hold()
+        self._wall.restore()
 
     def _settle_hold(self) -> None:
         """Carry out a hold that waits for its tick now: that tick must not undo a newer command."""
@@ -365,13 +413,37 @@ class SafetyKernel:
         if settled_s < SETTLE_S:
             return
         measured = self._measured_pose()
-        distance, angle = math.dist(target[:3], measured[:3]), angle_between(target, measured)
-        if distance <= ARRIVED_M and angle <= ARRIVED_RAD:
+        short_m = self._wall.short_m(target[:3], measured[:3], self.stiffness_n_m)
+        angle = angle_between(target, measured)
+        if short_m <= ARRIVED_M and angle <= ARRIVED_RAD:
             self._finish_job("succeeded", "")
             self._mode = Mode.HOLD
         elif settled_s > ARRIVE_WITHIN_S:
-            self._finish_job("failed", f"the arm is {1e3 * distance:.1f} mm and {angle:.3f} rad short of the goal")
+            distance = math.dist(target[:3], measured[:3])
+            wall_n = math.hypot(*self._wall.force(measured[:3]))
+            wall = f"; the soft wall pushes with {wall_n:.1f} N" if wall_n > 0.0 else ""
+            detail = f"the arm is {1e3 * distance:.1f} mm and {angle:.3f} rad short of the goal{wall}"
+            self._finish_job("failed", detail)
             self._must_hold = True
+
+    def _tick_joints(self, measured: Vector7) -> None:
+        """Hold, or end a wrench, where a joint inside its margin is driven further in."""
+        wrench = self._feed_forward.wrench
+        pushed = None if wrench is None else self._joints.pushed_in(wrench.tolist(), measured)
+        if pushed is not None:
+            self._on_event("wrench", f"{pushed}: zero")
+            self._feed_forward.clear()
+        if self._mode is Mode.TRACKING:
+            ahead = self._target
+        elif self._mode is Mode.MOVING and self._move is not None:
+            ahead = self._move.at(self._now_s - self._move_s + LOOK_AHEAD_S)
+        else:
+            return
+        driven = self._joints.driven_in(measured, self._set_point.pose, ahead)
+        if driven is not None:
+            self._on_event("joint_limit", f"{driven}: hold")
+            self._finish_job("failed", driven)
+            self._hold()
 
     def _check_command(self, epoch: int, sequence: int | None) -> Vector7:
         """Refuse a target or wrench that may not come now; return the measured pose."""

@@ -25,6 +25,7 @@ from serl_core.robots.messages import (
 
 QUATERNION_NORM_TOLERANCE = 1e-2
 MAX_CONFIGURABLE_SPEED_M_S = 0.5  # even the local file may not ask for more
+LARGEST_WRENCH_N = 50.0  # per axis, on top of the impedance, as much as its spring
 
 # Damping is judged against the critical damping of a typical effective inertia at the tool.
 EFFECTIVE_MASS_KG = 1.0
@@ -66,6 +67,8 @@ class SafetyLimits(Message, frozen=True):
     box_low_m: Vector3 = (0.1, -0.4, -0.05)  # Polymetis' default workspace
     box_high_m: Vector3 = (1.0, 0.4, 1.0)
     box_exit_m: float = 0.02  # measured this far outside: latch
+    soft_wall_m: float = 0.05  # Polymetis: inside each side of the box the measured pose is pushed back
+    soft_wall_n_m: float = 200.0  # 0 switches it off, as a width of 0 does
     max_tilt_rad: float = 0.8  # of the tool's z axis from straight down
     step_m: float = 0.10  # from the measured pose to a new target
     step_rad: float = 0.5
@@ -101,13 +104,18 @@ class SafetyLimits(Message, frozen=True):
         for axis, low, high in zip("xyz", self.box_low_m, self.box_high_m, strict=True):
             if not low < high:
                 raise ValueError(f"box {axis}: low must be below high, got {low} m and {high} m")
+        _require("box_exit_m", self.box_exit_m, 0.0, 0.1)
+        _require("soft_wall_m", self.soft_wall_m, 0.0, 0.2)
+        _require("soft_wall_n_m", self.soft_wall_n_m, 0.0, 1000.0)
+        wall_n = self.soft_wall_n_m * (self.soft_wall_m + self.box_exit_m)
+        _require("soft_wall_n_m * (soft_wall_m + box_exit_m)", wall_n, 0.0, LARGEST_WRENCH_N)
         _require("speed_m_s", self.speed_m_s, 0.01, MAX_CONFIGURABLE_SPEED_M_S)
         _require("speed_rad_s", self.speed_rad_s, 0.01, 2.5)
         _require("acceleration_m_s2", self.acceleration_m_s2, 0.1, 13.0)
         _require("acceleration_rad_s2", self.acceleration_rad_s2, 0.1, 25.0)
         _require("command_timeout_s", self.command_timeout_s, 0.1, 1.0)
         _require("lease_timeout_s", self.lease_timeout_s, 0.5, 10.0)
-        _require("wrench_force_n", self.wrench_force_n, 0.0, 50.0)
+        _require("wrench_force_n", self.wrench_force_n, 0.0, LARGEST_WRENCH_N)
         _require("wrench_torque_nm", self.wrench_torque_nm, 0.0, 25.0)
         _require("wrench_timeout_s", self.wrench_timeout_s, 0.01, 0.5)
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from robot_servers.limits import Refusal
 from robot_servers.service import RobotService
 from serl_core.errors import RobotError
+from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
     EpochCommand,
     GripperCommand,
@@ -119,6 +120,11 @@ class LocalRobot:
     def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
         """Put the simulated arm at `pose` at once."""
         return self._call(self._service.sim_reset, SimResetCommand(epoch=self._lease(), seed=seed, pose=pose))
+
+    def camera(self, name: str, height: int = 128, width: int = 128) -> CameraImage:
+        """Return the newest picture of a camera at the robot."""
+        with _errors():
+            return self._service.camera(name, height, width)
 
     def _finish(self, job: Job) -> RobotState:
         """Let time pass until `job` ends, and return the state then."""

@@ -23,6 +23,7 @@ from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, load_or_create_token
 from robot_servers.backend import RobotBackend
 from robot_servers.limits import load_limits
 from robot_servers.service import RobotService
+from robot_servers.sim.visuals import VisualPreset
 from serl_core.errors import ConfigError, SerlError
 from serl_core.robots.token import default_token_file
 
@@ -56,6 +57,8 @@ class RobotServerArgs:
     """What makes simulated time pass."""
     seed: int = 0
     """Of the simulator's randomness."""
+    visuals: Annotated[VisualPreset, tyro.conf.EnumChoicesFromValues] = VisualPreset.PLAIN
+    """How the simulator's pictures look."""
     target_filter_s: float = 0.02
     """Time constant of the set-point's filter in the impedance law."""
     host: str = "127.0.0.1"
@@ -202,13 +205,17 @@ class _Server(uvicorn.Server):
 def _backend(args: RobotServerArgs) -> RobotBackend:
     match args.backend:
         case Backend.SIM:
-            from robot_servers.sim.backend import MujocoBackend  # only here: a real arm needs no simulator
+            from robot_servers.sim.gl import import_mujoco  # only here: a real arm needs no simulator
+
+            import_mujoco()
+            from robot_servers.sim.backend import MujocoBackend
 
             return MujocoBackend(
                 args.scene,
                 seed=args.seed,
                 is_lockstep=args.clock is ClockKind.LOCKSTEP,
                 target_filter_s=args.target_filter_s,
+                visuals=args.visuals.visuals,
             )
         case _:
             assert_never(args.backend)

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
-import numpy as np
 
 from robot_servers.audit import AuditLog
-from robot_servers.backend import Floats, Reference, RobotBackend, SimBackend
+from robot_servers.backend import CameraBackend, Measured, Reference, RobotBackend, SimBackend, measured_in
 from robot_servers.kernel import OUTSIDE_BOX, SafetyKernel
 from robot_servers.limits import (
     Refusal,
@@ -28,7 +27,11 @@ from robot_servers.limits import (
     initial_impedance,
 )
 from serl_core.errors import RobotError
+from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
+    MAX_PIXELS,
+    MIN_PIXELS,
+    CameraNames,
     EpochCommand,
     GripperCommand,
     Health,
@@ -83,10 +86,11 @@ class RobotService:
         self.backend = backend
         self.limits = limits or SafetyLimits()
         self._audit = AuditLog(audit_log)
-        self._kernel = SafetyKernel(self.limits, self._audit.note, first_epoch)
+        self._kernel = SafetyKernel(self.limits, backend.joint_limits(), self._audit.note, first_epoch)
         self._liveness = liveness
         self._tick_live_s = 0.0
         self._impedance = initial_impedance(self.limits)
+        self._kernel.stiffness_n_m = self._impedance.translational_stiffness_n_m
         self._gripper: float | None = None  # the stream's newest command, which it repeats with every step
         self._is_resetting = False
         self._lock = threading.Lock()  # guards the kernel, for microseconds: the control loop takes it too
@@ -152,6 +156,25 @@ class RobotService:
             raise Refusal(404, "no_job", f"no job {number}; only the newest is kept", field="id", given=number)
         return job
 
+    def cameras(self) -> CameraNames:
+        """Return the names of the cameras at the robot."""
+        backend = self.backend
+        return CameraNames(names=backend.cameras if isinstance(backend, CameraBackend) else ())
+
+    def camera(self, name: str, height: int, width: int) -> CameraImage:
+        """Return the newest picture of a camera; takes none of the locks that commands wait for."""
+        backend, names = self.backend, self.cameras().names
+        if not isinstance(backend, CameraBackend) or name not in names:
+            there = ", ".join(names) or "no cameras"
+            detail = f"no camera {name[:32]!r}; backend {backend.name!r} has {there}"
+            raise Refusal(404, "no_camera", detail, field="name", given=name[:32], limit=list(names))
+        check_range("height", height, MIN_PIXELS, MAX_PIXELS)
+        check_range("width", width, MIN_PIXELS, MAX_PIXELS)
+        try:
+            return backend.camera(name, height, width)
+        except RobotError as error:
+            raise Refusal(503, "no_picture", str(error), field="name", given=name) from None
+
     # ---- the lease, the stop and faults
 
     def lease(self, request: LeaseRequest, timeout_s: float | None = None) -> Lease:
@@ -197,7 +220,7 @@ class RobotService:
     def recover(self, command: RecoverCommand) -> RobotState:
         """Clear the latched fault that the client names; the arm holds where it is."""
         with self._commands:
-            measured = self.backend.state().tcp_pose
+            measured = measured_in(self.backend.state())
             with self._lock:
                 self._kernel.check_recover(command.epoch, command.cause)
                 self._kernel.rebase(measured)  # first: the driver takes up the set-point as soon as it is free
@@ -278,6 +301,7 @@ class RobotService:
             if command.params != self._impedance:
                 self._audit.note("impedance", repr(command.params))
             self._impedance = command.params
+            self._kernel.stiffness_n_m = command.params.translational_stiffness_n_m
         return self.state()
 
     def gripper(self, command: GripperCommand) -> RobotState:
@@ -327,7 +351,7 @@ class RobotService:
             except RobotError as error:
                 raise Refusal(422, "unreachable", str(error), field="pose", given=command.pose) from None
             self._gripper = None
-            measured = simulator.state().tcp_pose
+            measured = measured_in(simulator.state())
             with self._lock:
                 self._kernel.rebase(measured)
                 if self._kernel.fault == OUTSIDE_BOX:
@@ -336,7 +360,7 @@ class RobotService:
 
     # ---- inside
 
-    def _servo(self, now_s: float, position: Floats, quaternion: Floats) -> Reference:
+    def _servo(self, now_s: float, measured: Measured) -> Reference:
         kernel, backend = self._kernel, self.backend
         live_s = self._liveness()
         self._tick_live_s = live_s
@@ -347,7 +371,7 @@ class RobotService:
                 kernel.latch(cause)
             if self._is_resetting:
                 self._watch_joint_reset()
-            return kernel.tick(now_s, position, quaternion)
+            return kernel.tick(now_s, measured)
 
     def _watch_joint_reset(self) -> None:
         """End the joint reset when the joints have arrived, or when the kernel no longer wants it."""
@@ -396,8 +420,7 @@ class RobotService:
     def _settle(self) -> None:
         """In lockstep, run one tick of the kernel at the present time: nobody else does."""
         if self.backend.is_lockstep:
-            pose = self.backend.state().tcp_pose
-            self._servo(self.backend.now_s(), np.array(pose[:3]), np.array(pose[3:]))
+            self._servo(self.backend.now_s(), measured_in(self.backend.state()))
 
     def _settled_state(self) -> RobotState:
         self._settle()

@@ -10,9 +10,8 @@ import numpy as np
 
 from robot_servers.backend import Reference
 from robot_servers.limits import SafetyLimits, angle_between
+from robot_servers.rotations import rotation_between, turned
 from serl_core.robots.messages import Vector3, Vector7
-
-Quaternion = tuple[float, float, float, float]
 
 MAX_TICK_S = 0.01  # a control loop that paused must not make the set-point jump
 PEAK_SPEED = 1.875  # of a minimum-jerk profile, times its mean speed
@@ -51,10 +50,10 @@ class SetPoint:
         else:
             position, velocity = self._stay_inside((x, y, z), velocity, dt_s)
         self._velocity = velocity
-        turn = _rotation_between(quaternion, target[3:])
+        turn = rotation_between(quaternion, target[3:])
         self._rate, is_turned = _approach(turn, self._rate, limits.speed_rad_s, limits.acceleration_rad_s2, dt_s)
         self.is_at_rest = is_there and is_turned and velocity == STILL and self._rate == STILL
-        self.pose = (*position, *(target[3:] if is_turned else _rotate(quaternion, self._rate, dt_s)))
+        self.pose = (*position, *(target[3:] if is_turned else turned(quaternion, self._rate, dt_s)))
         self.reference = _reference(self.pose)
 
     def _stay_inside(self, position: Vector3, velocity: Vector3, dt_s: float) -> tuple[Vector3, Vector3]:
@@ -93,7 +92,7 @@ class MinimumJerk:
     ) -> None:
         self._start = start
         self._goal = goal
-        self._turn = _rotation_between(start[3:], goal[3:])
+        self._turn = rotation_between(start[3:], goal[3:])
         distance, angle = math.dist(start[:3], goal[:3]), angle_between(start, goal)
         self.duration_s = max(
             PEAK_SPEED * distance / speed_m_s,
@@ -112,7 +111,7 @@ class MinimumJerk:
         """Return the pose at a fraction of the duration."""
         s = fraction**3 * (10.0 - 15.0 * fraction + 6.0 * fraction**2)
         x, y, z = (a + s * (b - a) for a, b in zip(self._start[:3], self._goal[:3], strict=True))
-        return (x, y, z, *_rotate(self._start[3:], self._turn, s))
+        return (x, y, z, *turned(self._start[3:], self._turn, s))
 
 
 def _approach(
@@ -139,41 +138,6 @@ def _approach(
     size = math.sqrt(dx * dx + dy * dy + dz * dz)
     share = change / size if size > change else 1.0
     return (vx + dx * share, vy + dy * share, vz + dz * share), False
-
-
-def _rotation_between(start: Quaternion, goal: Quaternion) -> Vector3:
-    """Return the rotation vector, base frame, that turns `start` into `goal` the short way."""
-    ax, ay, az, aw = start
-    bx, by, bz, bw = goal
-    w = aw * bw + ax * bx + ay * by + az * bz
-    x = aw * bx - ax * bw + ay * bz - az * by
-    y = aw * by - ay * bw + az * bx - ax * bz
-    z = aw * bz - az * bw + ax * by - ay * bx
-    size = math.sqrt(x * x + y * y + z * z)
-    if size < 1e-12:
-        return STILL
-    scale = 2.0 * math.atan2(size, abs(w)) / size
-    if w < 0.0:
-        scale = -scale
-    return (x * scale, y * scale, z * scale)
-
-
-def _rotate(quaternion: Quaternion, rate: Vector3, dt_s: float) -> Quaternion:
-    """Return `quaternion` turned with the angular velocity `rate` (base frame) for `dt_s`, of norm 1."""
-    rx, ry, rz = rate
-    qx, qy, qz, qw = quaternion
-    speed = math.sqrt(rx * rx + ry * ry + rz * rz)
-    half = 0.5 * speed * dt_s
-    if half < 1e-12:
-        return quaternion
-    s, w = math.sin(half) / speed, math.cos(half)
-    x, y, z = rx * s, ry * s, rz * s
-    nx = w * qx + x * qw + y * qz - z * qy
-    ny = w * qy + y * qw + z * qx - x * qz
-    nz = w * qz + z * qw + x * qy - y * qx
-    nw = w * qw - x * qx - y * qy - z * qz
-    norm = math.sqrt(nx * nx + ny * ny + nz * nz + nw * nw)
-    return (nx / norm, ny / norm, nz / norm, nw / norm)
 
 
 def _reference(pose: Vector7) -> Reference:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from robot_servers.backend import Floats, Servo
+from robot_servers.backend import Floats, JointLimits, Measured, Servo
 from robot_servers.main import bind, create_server, url_of
 from robot_servers.service import RobotService
 from serl_core.robots.messages import ImpedanceParams, Mode, RobotState, SimTruth, Vector3, Vector7
@@ -21,10 +21,14 @@ LAG_S = 0.02
 HOME: Vector7 = (0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0)
 STILL = (0.0,) * 6
 JOINT_RESET_S = 0.5
+JOINT_LIMITS = JointLimits(low_rad=(-3.0,) * 7, high_rad=(3.0,) * 7, speed_rad_s=(2.0,) * 7)
 
 
 class PointMassBackend:
-    """Implements `robot_servers.backend.SimBackend`, in lockstep or on a thread in real time."""
+    """Implements `robot_servers.backend.SimBackend`, in lockstep or on a thread in real time.
+
+    Its joints stand still wherever it goes, unless a test sets `q`, `dq` and `jacobian`.
+    """
 
     name = "point_mass"
     is_simulated = True
@@ -35,6 +39,9 @@ class PointMassBackend:
         self.references: list[tuple[float, ...]] = []  # (time, pose [7], feed-forward wrench [6]) of every tick
         self.calls: list[tuple[object, ...]] = []
         self.wrench = STILL
+        self.q: Floats = np.zeros(7)
+        self.dq: Floats = np.zeros(7)
+        self.jacobian: Floats = np.zeros((6, 7))
         self.follows = True  # False: blocked by an obstacle
         self._fault: str | None = None
         self._position = np.array(HOME[:3])
@@ -60,6 +67,10 @@ class PointMassBackend:
         if self._thread is not None:
             self._thread.join()
 
+    def joint_limits(self) -> JointLimits:
+        """Return limits that are the same for all joints."""
+        return JOINT_LIMITS
+
     def now_s(self) -> float:
         """Return the ticks so far, in s."""
         return self._ticks * TICK_S
@@ -74,9 +85,9 @@ class PointMassBackend:
             tcp_pose=pose,
             tcp_twist=STILL,
             tcp_wrench=self.wrench,
-            q=(0.0,) * 7,
-            dq=(0.0,) * 7,
-            jacobian=((0.0,) * 7,) * 6,
+            q=tuple(self.q.tolist()),
+            dq=tuple(self.dq.tolist()),
+            jacobian=tuple(map(tuple, self.jacobian.tolist())),
             gripper=self._gripper,
             mode=Mode.HOLD,
             reference_pose=self._reference,
@@ -148,7 +159,8 @@ class PointMassBackend:
     def _tick(self) -> None:
         assert self._servo is not None, "advance before start"
         self._ticks += 1
-        position, quaternion, wrench = self._servo(self.now_s(), self._position, self._quaternion)
+        measured = Measured(self._position, self._quaternion, self.q, self.dq, self.jacobian)
+        position, quaternion, wrench = self._servo(self.now_s(), measured)
         x, y, z = position.tolist()
         qx, qy, qz, qw = quaternion.tolist()
         self._reference = (x, y, z, qx, qy, qz, qw)

@@ -7,14 +7,17 @@ import time
 
 import numpy as np
 
-from robot_servers.backend import Servo
+from robot_servers.backend import JointLimits, Measured, Servo
+from robot_servers.sim.cameras import CameraThread, Snapshot
 from robot_servers.sim.impedance import ImpedanceLaw, TorqueLimiter
-from robot_servers.sim.joint_limits import repulsion
+from robot_servers.sim.joint_limits import LIMITS, repulsion
 from robot_servers.sim.joint_reset import JointReset
 from robot_servers.sim.model import PERIOD_S
 from robot_servers.sim.scenes import SCENES
+from robot_servers.sim.visuals import VisualPreset, Visuals, visual_stream
 from robot_servers.sim.world import World
 from serl_core.errors import ConfigError, RobotError
+from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import ImpedanceParams, Mode, RobotState, Vector3, Vector7
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,23 @@ class MujocoBackend:
     name = "sim"
     is_simulated = True
 
-    def __init__(self, scene: str, *, seed: int = 0, is_lockstep: bool, target_filter_s: float = 0.02) -> None:
+    def __init__(
+        self,
+        scene: str,
+        *,
+        seed: int = 0,
+        is_lockstep: bool,
+        target_filter_s: float = 0.02,
+        visuals: Visuals | None = None,
+    ) -> None:
         """Build the scene, the arm at its start pose.
+
+        Args:
+            scene: its name.
+            seed: of all randomness.
+            is_lockstep: whether time moves only by `advance`.
+            target_filter_s: time constant of the set-point's filter in the impedance law.
+            visuals: how pictures look; plain if None.
 
         Raises:
             ConfigError: there is no such scene.
@@ -57,6 +75,12 @@ class MujocoBackend:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._random = np.random.default_rng(seed)
+        visuals = visuals or VisualPreset.PLAIN.visuals
+        self._camera_thread = CameraThread(self._world.scene, self._snapshot, visuals)
+        self.cameras = self._camera_thread.names
+        self._varies_looks = visuals.randomisation is not None
+        self._looks = visual_stream(seed)
+        self._look: int | None = None
         self.reset(None, None)
 
     def start(self, servo: Servo) -> None:
@@ -77,6 +101,11 @@ class MujocoBackend:
             self._thread.join()
             self._thread = None
         self._servo = None
+        self._camera_thread.close()
+
+    def joint_limits(self) -> JointLimits:
+        """Return the Panda's."""
+        return LIMITS
 
     def now_s(self) -> float:
         """Return the simulated time: it goes on through resets."""
@@ -106,6 +135,10 @@ class MujocoBackend:
             random = self._random if seed is None else np.random.default_rng(seed)
             self._world.place(pose or self._world.scene.start_pose, random)
             self._random = random
+            if seed is not None:
+                self._looks = visual_stream(seed)
+            if self._varies_looks:
+                self._look = int(self._looks.integers(2**63))
             self._joint_reset = None
             self._law.gains.settle()
             self._hold()
@@ -118,8 +151,8 @@ class MujocoBackend:
 
     def _tick(self, servo: Servo) -> None:
         world, law, limiter = self._world, self._law, self._limiter
-        position, quaternion = world.position_m.copy(), world.quaternion()
-        reference = servo(self.now_s(), position, quaternion)
+        position, quaternion = world.position_m, world.quaternion()
+        reference = servo(self.now_s(), Measured(position, quaternion, world.q, world.dq, world.jacobian))
         if not law.gains.is_settled:
             law.gains.ramp(may_rise=float(np.linalg.norm(world.wrench[:3])) <= PUSHING_N)
         was_sound = not limiter.numeric_fault
@@ -175,6 +208,14 @@ class MujocoBackend:
                 fault=self.fault(),
                 truth=world.truth(),
             )
+
+    def camera(self, name: str, height: int, width: int) -> CameraImage:
+        """Return a picture of the present state; the physics goes on meanwhile, unless in lockstep."""
+        return self._camera_thread.camera(name, height, width)
+
+    def _snapshot(self) -> Snapshot:
+        with self._lock:
+            return Snapshot(self._world.configuration(), self.now_s(), self._look)
 
     def set_impedance(self, params: ImpedanceParams) -> None:
         """Let gains and clips go to `params` with a time constant of 0.1 s; none rises while the arm pushes."""

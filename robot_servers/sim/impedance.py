@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_servers.backend import Reference
+from robot_servers.rotations import rotated
 from robot_servers.sim.gains import RampedGains
-from robot_servers.sim.kinematics import JOINTS, rotated, rotation_error
+from robot_servers.sim.kinematics import JOINTS, rotation_error
 from robot_servers.sim.model import PERIOD_S, REST_Q
 from serl_core.robots.messages import ImpedanceParams
 

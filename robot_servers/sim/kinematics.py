@@ -34,14 +34,6 @@ def rotation_error(target: Sequence[float], measured: Sequence[float]) -> tuple[
     )
 
 
-def rotated(quaternion: Sequence[float], vector: Sequence[float]) -> tuple[float, float, float]:
-    """Return `vector` turned by a unit quaternion (xyzw): from the axes it stands for to the base frame."""
-    x, y, z, w = quaternion
-    a, b, c = vector
-    tx, ty, tz = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
-    return (a + w * tx + y * tz - z * ty, b + w * ty + z * tx - x * tz, c + w * tz + x * ty - y * tx)
-
-
 def inverse(model: mujoco.MjModel, pose: Vector7) -> Floats:
     """Return joint angles [7] in rad that put the tool at `pose`, near the rest posture.
 

@@ -9,6 +9,8 @@ import math
 from typing import Any, NamedTuple
 
 import mujoco
+import numpy as np
+from scipy.spatial.transform import Rotation
 
 from serl_core.robots.messages import Vector3, Vector7
 
@@ -119,13 +121,17 @@ def _add_link(parent: mujoco.MjsBody, number: int, link: Link) -> mujoco.MjsBody
     return body
 
 
-_TILT, _ROLL = 1.4, math.pi / 4  # half angles: about y towards the finger tips, then about the line of sight
-_WRIST_CAMERA_QUAT = (
-    math.cos(_TILT) * math.cos(_ROLL),
-    math.sin(_TILT) * math.sin(_ROLL),
-    math.sin(_TILT) * math.cos(_ROLL),
-    math.cos(_TILT) * math.sin(_ROLL),
-)
+# Beside the hand, at its fingers' height: what is in the hand hides little of what is up to 6 cm off below it.
+WRIST_CAMERA_M, WRIST_CAMERA_AIM_M, WRIST_CAMERA_FOVY_DEG = (0.1, 0.0, 0.062), (0.0, 0.0, 0.188), 58.0
+
+
+def camera_quaternion(position_m: Vector3, aim_m: Vector3, up: Vector3) -> tuple[float, float, float, float]:
+    """Return the orientation (wxyz) of a camera that looks from one point at another, with `up` upwards."""
+    backwards = np.subtract(position_m, aim_m)
+    right = np.cross(up, backwards)
+    axes = np.column_stack([right, np.cross(backwards, right), backwards])
+    w, x, y, z = Rotation.from_matrix(axes / np.linalg.norm(axes, axis=0)).as_quat(scalar_first=True).tolist()
+    return w, x, y, z
 
 
 def _add_hand(link7: mujoco.MjsBody) -> None:
@@ -135,7 +141,12 @@ def _add_hand(link7: mujoco.MjsBody) -> None:
     hand.mass, hand.ipos, hand.inertia = 0.73, (0, 0, 0.03), (0.001, 0.0025, 0.0017)
     hand.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0, 0.03), size=(0.02, 0.1, 0.028), rgba=_WHITE, **_SHAPE)
     hand.add_site(name="tcp", pos=(0, 0, TCP_OFFSET_M), size=(0.003, 0.003, 0.003))
-    hand.add_camera(name="wrist", pos=(0.07, 0, 0.02), quat=_WRIST_CAMERA_QUAT, fovy=70)
+    hand.add_camera(
+        name="wrist",
+        pos=WRIST_CAMERA_M,
+        quat=camera_quaternion(WRIST_CAMERA_M, WRIST_CAMERA_AIM_M, up=(0.0, 0.0, -1.0)),
+        fovy=WRIST_CAMERA_FOVY_DEG,
+    )
     for side, sign in (("left", 1.0), ("right", -1.0)):
         finger = hand.add_body(name=f"{side}_finger", pos=(0, 0, 0.0584))
         finger.add_joint(

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_servers.sim.model import CONTACT_ROBOT, CONTACT_WORLD, TCP_OFFSET_M, panda_spec
+from robot_servers.sim.model import CONTACT_ROBOT, CONTACT_WORLD, TCP_OFFSET_M, camera_quaternion, panda_spec
 from serl_core.robots.messages import Vector3, Vector7
 
 Floats = NDArray[np.float64]
@@ -23,6 +23,7 @@ class Scene:
 
     name: str
     model: mujoco.MjModel
+    spec: mujoco.MjSpec  # that the model was compiled from
     start_pose: Vector7  # of the tool, base frame
     tool_target_pose: Vector7  # of the tool when the task is done, if the object sits in the hand as nominal
     object_target_pose: Vector7
@@ -56,6 +57,7 @@ def build_ram_insertion() -> Scene:
     lets the stick go.
     """
     spec = panda_spec()
+    _add_light(spec)
     _add_table(spec)
     _add_socket(spec)
     _add_stick(spec)
@@ -63,6 +65,7 @@ def build_ram_insertion() -> Scene:
     return Scene(
         name="ram_insertion",
         model=spec.compile(),
+        spec=spec,
         start_pose=RAM_START_POSE,
         tool_target_pose=RAM_TARGET_POSE,
         object_target_pose=(x, y, z - STICK_IN_TCP_M, *POINTING_DOWN),
@@ -97,23 +100,70 @@ def is_stick_seated(position_m: Floats, rotation: Floats) -> bool:
 SCENES: dict[str, Callable[[], Scene]] = {"ram_insertion": build_ram_insertion}
 
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
+SIDE_VIEW_M = 0.065  # above the table: between the socket and the stick at its start
+
+# Hues far apart, so that edges show in every channel.
+TABLE = (0.62, 0.62, 0.64, 1.0)
+LONG_WALL = (0.12, 0.2, 0.6, 1.0)
+END_WALL = (0.75, 0.2, 0.15, 1.0)
+SOCKET_FLOOR = (0.95, 0.9, 0.3, 1.0)
+STICK = (0.1, 0.5, 0.15, 1.0)
+STICK_BAND = (0.9, 0.6, 0.1, 1.0)
+
+
+def textured_model(scene: Scene) -> mujoco.MjModel:
+    """Return a scene's model with a white texture ``table``, for randomisation to paint on, and a sky.
+
+    The scene itself has none: OpenGL takes a tenth of a second for the first, and holds up all threads meanwhile.
+    """
+    spec, kinds, looks = scene.spec.copy(), mujoco.mjtTexture, mujoco.mjtBuiltin
+    spec.add_texture(
+        name="table", type=kinds.mjTEXTURE_2D, builtin=looks.mjBUILTIN_FLAT, rgb1=(1, 1, 1), width=128, height=128
+    )
+    spec.add_texture(
+        name="sky",
+        type=kinds.mjTEXTURE_SKYBOX,
+        builtin=looks.mjBUILTIN_GRADIENT,
+        rgb1=(0.75, 0.85, 0.95),
+        rgb2=(0.3, 0.35, 0.45),
+        width=64,
+        height=384,
+    )
+    material = spec.add_material(
+        name="table", texuniform=True, texrepeat=(4, 4), rgba=TABLE, specular=0.0, shininess=0.0
+    )
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
+    spec.geom("table").material = "table"
+    return spec.compile()
+
+
+def _add_light(spec: mujoco.MjSpec) -> None:
+    spec.worldbody.add_light(
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=(0.9, 0.7, 1.5),
+        dir=(-0.4, -0.7, -1.5),
+        diffuse=(0.5, 0.5, 0.5),
+        specular=(0.0, 0.0, 0.0),
+    )
+    headlight = spec.visual.headlight  # at the camera: with it no face that a camera sees is black
+    headlight.ambient, headlight.diffuse, headlight.specular = (0.4,) * 3, (0.4,) * 3, (0.0,) * 3
+    spec.visual.map.znear = 0.005
 
 
 def _add_table(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
-    world.add_light(pos=(0.5, 0.3, 2.0), dir=(0, 0, -1), diffuse=(0.8, 0.8, 0.8))
     world.add_geom(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=(1, 1, 0.1),
-        rgba=(0.55, 0.5, 0.45, 1),
+        rgba=TABLE,
         friction=(0.6, 0.005, 0.0001),
         **CONTACT_WORLD,
     )
-    for name, y in (("side_1", 0.35), ("side_2", -0.35)):
-        camera = world.add_camera(name=name, pos=(SOCKET_XY_M[0] + 0.35, y, 0.25), fovy=35)
-        camera.mode = mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY
-        camera.targetbody = "socket"
+    for name, (x, y, z) in (("side_1", (0.26, 0.22, 0.19)), ("side_2", (0.1, -0.32, 0.2))):
+        position = (SOCKET_XY_M[0] + x, SOCKET_XY_M[1] + y, z)
+        quaternion = camera_quaternion(position, (*SOCKET_XY_M, SIDE_VIEW_M), up=(0.0, 0.0, 1.0))
+        world.add_camera(name=name, pos=position, quat=quaternion, fovy=26)
 
 
 def _add_socket(spec: mujoco.MjSpec) -> None:
@@ -127,14 +177,14 @@ def _add_socket(spec: mujoco.MjSpec) -> None:
             type=_BOX,
             pos=(0, sign * (half_y + long_wall), rim),
             size=(half_x + 2 * end_wall, long_wall, rim),
-            rgba=(0.15, 0.15, 0.15, 1),
+            rgba=LONG_WALL,
             **shape,
         )
         socket.add_geom(
             type=_BOX,
             pos=(sign * (half_x + end_wall), 0, rim),
             size=(end_wall, half_y, rim),
-            rgba=(0.7, 0.7, 0.2, 1),
+            rgba=END_WALL,
             **shape,
         )
     socket.add_geom(
@@ -142,7 +192,7 @@ def _add_socket(spec: mujoco.MjSpec) -> None:
         type=_BOX,
         pos=(0, 0, floor),
         size=(half_x, half_y, floor),
-        rgba=(0.1, 0.1, 0.1, 1),
+        rgba=SOCKET_FLOOR,
         **shape,
     )
 
@@ -155,9 +205,19 @@ def _add_stick(spec: mujoco.MjSpec) -> None:
         type=_BOX,
         size=STICK_HALF_M,
         mass=STICK_MASS_KG,
-        rgba=(0.1, 0.5, 0.1, 1),
+        rgba=STICK,
         friction=(0.3, 0.005, 0.0001),
         **CONTACT_ROBOT,
+    )
+    depth, skin = (SOCKET_RIM_M - SOCKET_FLOOR_M) / 2, 0.0001
+    stick.add_geom(  # a band that the socket hides as the stick goes in: a camera sees by it how deep it is
+        type=_BOX,
+        pos=(0, 0, STICK_HALF_M[2] - depth),
+        size=(STICK_HALF_M[0] + skin, STICK_HALF_M[1] + skin, depth + skin),
+        mass=0.0,
+        rgba=STICK_BAND,
+        contype=0,
+        conaffinity=0,
     )
     grasp = spec.add_equality(name="grasp", type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY)
     grasp.name1, grasp.name2 = "hand", "object"

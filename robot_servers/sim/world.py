@@ -115,6 +115,10 @@ class World:
         mujoco.mj_step1(self._model, self._data)
         mujoco.mj_jacSite(self._model, self._data, self._full_jacobian[:3], self._full_jacobian[3:], self._site)
 
+    def configuration(self) -> Floats:
+        """Return MuJoCo's qpos, all that a picture depends on (a copy)."""
+        return self._data.qpos.copy()
+
     def quaternion(self) -> Floats:
         """Return the tool's orientation, xyzw (a copy)."""
         w, x, y, z = self._hand_quaternion.tolist()

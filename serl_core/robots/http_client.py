@@ -5,13 +5,18 @@ import threading
 import time
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from serl_core.errors import RobotError
+from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
     API_VERSION,
+    SHAPE_HEADER,
+    STAMP_HEADER,
+    CameraNames,
     EpochCommand,
     GripperCommand,
     Health,
@@ -24,6 +29,7 @@ from serl_core.robots.messages import (
     Message,
     Mode,
     MoveCommand,
+    PictureFormat,
     Problem,
     RecoverCommand,
     RobotState,
@@ -36,6 +42,7 @@ from serl_core.robots.messages import (
     decode,
     encode,
 )
+from serl_core.robots.pictures import unpack
 from serl_core.robots.problems import error_of
 from serl_core.robots.stream import Exchange, ExchangeRefused
 from serl_core.robots.token import default_token_file, read_token
@@ -60,13 +67,23 @@ class HttpRobot:
         owner: who commands, for the people who find the lease taken.
         token_file: default $SERL_TOKEN_FILE, or where a server on this machine keeps it.
         timeout_s: of every network call, beyond the time a step itself takes. A move makes many.
+        picture_format: how the cameras' pictures travel: raw costs no time on loopback, JPEG little bandwidth.
     """
 
-    def __init__(self, url: str, *, owner: str, token_file: Path | None = None, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        owner: str,
+        token_file: Path | None = None,
+        timeout_s: float = 5.0,
+        picture_format: PictureFormat = PictureFormat.RAW,
+    ) -> None:
         self._url = url.rstrip("/")
         self._owner = owner
         self._token_file = token_file or default_token_file()
         self._timeout_s = timeout_s
+        self._picture_format = picture_format
         self._http: httpx.Client | None = None
         self._stream: Exchange | None = None
         self._lease: Lease | None = None
@@ -177,6 +194,25 @@ class HttpRobot:
         """Begin the simulated scene anew with the arm at `pose`, at once."""
         return self._post("/v1/sim/reset", SimResetCommand(epoch=self._epoch(), seed=seed, pose=pose), RobotState)
 
+    def cameras(self) -> tuple[str, ...]:
+        """Return the names of the cameras at the robot."""
+        return self._send("GET", "/v1/cameras", None, CameraNames).names
+
+    def camera(self, name: str, height: int = 128, width: int = 128) -> CameraImage:
+        """Return the newest picture of a camera at the robot."""
+        query = f"height={height}&width={width}&format={self._picture_format.value}"
+        response = self._request("GET", f"/v1/cameras/{quote(name, safe='')}?{query}")
+        if response.status_code >= 400:
+            raise self._error(response.content)
+        try:
+            stamp_s = float(response.headers[STAMP_HEADER])
+            shape = tuple(int(side) for side in response.headers[SHAPE_HEADER].split(","))
+            if shape != (height, width, 3):
+                raise ValueError(f"the picture is of shape {shape}")
+            return CameraImage(unpack(response.content, self._picture_format, height, width), stamp_s)
+        except (KeyError, ValueError) as error:
+            raise self._not_ours(error) from None
+
     # ---- the lease
 
     def _acquire(self) -> Lease:
@@ -225,6 +261,9 @@ class HttpRobot:
         return self._send("POST", path, message, kind)
 
     def _send(self, method: str, path: str, message: Message | None, kind: type[M]) -> M:
+        return self._answer(self._request(method, path, message), kind)
+
+    def _request(self, method: str, path: str, message: Message | None = None) -> httpx.Response:
         http = self._http
         if http is None:
             http = self._http = httpx.Client(
@@ -236,10 +275,9 @@ class HttpRobot:
         content = None if message is None else encode(message)
         headers = None if message is None else {"Content-Type": "application/json"}
         try:
-            response = http.request(method, path, content=content, headers=headers)
+            return http.request(method, path, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._not_there(error) from None
-        return self._answer(response, kind)
 
     def _answer(self, response: httpx.Response, kind: type[M]) -> M:
         if response.status_code >= 400:
@@ -247,7 +285,10 @@ class HttpRobot:
         try:
             return decode(response.content, kind)
         except msgspec.DecodeError as error:
-            raise RobotError(f"{self._url} is no robot server of API {API_VERSION}: {error}") from None
+            raise self._not_ours(error) from None
+
+    def _not_ours(self, error: Exception) -> RobotError:
+        return RobotError(f"{self._url} is no robot server of API {API_VERSION}: {error}")
 
     def _error(self, body: bytes | str) -> RobotError:
         try:

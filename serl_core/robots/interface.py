@@ -1,8 +1,18 @@
 """What an environment may ask of an arm: the same calls over HTTP, in process, or on a fake."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
 
 from serl_core.robots.messages import Health, ImpedanceParams, RobotState, Vector6, Vector7
+
+
+class CameraImage(NamedTuple):
+    """One picture of a camera at the robot."""
+
+    image: UInt8[np.ndarray, "h w 3"]  # RGB, row 0 at the top; read-only
+    stamp_s: float  # the robot's clock when it was taken
 
 
 @runtime_checkable  # the type checks under pytest ask for it
@@ -57,3 +67,13 @@ class Robot(Protocol):
 
     def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
         """Put a simulated arm at `pose` at once. Raises RobotError on a real arm."""
+
+    def camera(self, name: str, height: int = 128, width: int = 128) -> CameraImage:
+        """Return the newest picture of a camera at the robot, in pixels; needs no lease.
+
+        In lockstep it shows exactly the present state. It waits for one rendering, not for motion.
+
+        Raises:
+            RobotError: no such camera (status 404; the message names those there are), a side outside
+                16 to 1024 pixels (422), or no picture can be made (503).
+        """

@@ -15,6 +15,9 @@ import msgspec
 API_VERSION = "1.0"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what every JSON library and computer can hold
+MIN_PIXELS, MAX_PIXELS = 16, 1024  # of a picture's side
+SHAPE_HEADER = "Serl-Shape"  # of a picture: height, width and channels, as in "128,128,3"
+STAMP_HEADER = "Serl-Stamp-S"  # the robot's clock when it was taken
 
 Vector3 = tuple[float, float, float]
 Vector6 = tuple[float, float, float, float, float, float]
@@ -212,6 +215,28 @@ class Health(Message, frozen=True):
     is_simulated: bool
     scene: str | None = None
     api_version: str = API_VERSION
+
+
+class PictureFormat(Enum):
+    """How a picture travels."""
+
+    RAW = "raw"  # height x width x 3 bytes, RGB, row by row from the top
+    JPEG = "jpeg"
+    PNG = "png"
+
+
+class CameraQuery(Message, frozen=True):
+    """The query of GET /v1/cameras/{name}."""
+
+    height: Count = 128  # in pixels, MIN_PIXELS to MAX_PIXELS
+    width: Count = 128
+    format: PictureFormat = PictureFormat.RAW
+
+
+class CameraNames(Message, frozen=True):
+    """GET /v1/cameras: the cameras at the robot."""
+
+    names: tuple[str, ...]
 
 
 class Problem(Message, frozen=True, omit_defaults=True):

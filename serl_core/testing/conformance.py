@@ -94,13 +94,70 @@ def check_teleop(teleop: TeleopDevice, action_size: int) -> None:
     teleop.close()  # safe to call twice
 
 
+# --- camera -----------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class CameraDevice(Protocol):
+    """`actors.cameras.interface.Camera`, which this package may not import."""
+
+    def open(self) -> None:
+        """Start the camera."""
+
+    def close(self) -> None:
+        """Stop the camera."""
+
+    def latest(self) -> Any:
+        """Return the newest frame, or None."""
+
+    def problem(self) -> str | None:
+        """Return why no new frame comes."""
+
+
+def check_camera(camera: CameraDevice) -> None:
+    """Check a Camera that is not open yet and looks at something that is not all black."""
+    for _ in range(2):  # what was closed opens again
+        with closing(camera):
+            camera.open()
+            frame = _newer(camera, -np.inf)
+            for _ in range(3):
+                frame = _newer(camera, frame.captured_s)
+            problem = camera.problem()
+            assert problem is None or isinstance(problem, str), f"problem() returns {problem!r}, no text"
+        camera.close()  # safe to call twice
+
+
+def _newer(camera: CameraDevice, than_s: float) -> Any:
+    """Wait for a frame captured after `than_s`, and check it."""
+    frames: list[Any] = []
+
+    def has_come() -> bool:
+        frame = _returns(camera.latest)
+        if frame is not None:
+            frames[:] = [frame]
+            assert frame.captured_s >= than_s, f"a frame of {frame.captured_s} s came after one of {than_s} s"
+        return frame is not None and frame.captured_s > than_s
+
+    _until(has_come, "a new frame comes", camera.problem)
+    (frame,) = frames
+    image, age_s = frame.image, time.monotonic() - frame.captured_s
+    assert isinstance(image, np.ndarray), f"an image is {type(image).__name__}, not an array"
+    assert image.dtype == np.uint8, f"an image has numbers of {image.dtype}, not uint8"
+    assert image.ndim == 3, f"an image has shape {image.shape}, not (height, width, 3)"
+    assert image.shape[2] == 3, f"an image has shape {image.shape}, not (height, width, 3)"
+    assert image.max() > 2, "an image is all black"
+    assert not image.flags.writeable, "an image can be written to, and is shared by all who look"
+    assert 0.0 <= age_s < PATIENCE_S, f"a new frame is {age_s:.3f} s old; captured_s is on time.monotonic"
+    return frame
+
+
 def _returns(read: Callable[[], Any]) -> Any:
     """Return what `read` returns, if it does so before patience ends."""
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(read()), daemon=True)
     thread.start()
     thread.join(PATIENCE_S)
-    assert answers, "read() blocks, or raised"
+    assert answers, f"{getattr(read, '__name__', 'read')}() blocks, or raised"
     return answers[0]
 
 
@@ -278,6 +335,16 @@ def check_another_task_is_refused(open_learner: OpenLearner, make_actor: MakeAct
         assert DIGEST in message, message
 
 
+def check_another_encoder_is_refused(open_learner: OpenLearner, make_actor: MakeActor) -> None:
+    """Its features would mean something else; the error names both encoders, and says nothing of another task."""
+    with closing(open_learner(f"{DIGEST}+small-1")), closing(make_actor()) as actor:
+        message = _refusal(actor, Hello(actor_id="actor", session="session", spec_digest=f"{DIGEST}+resnet10-2"))
+        assert "small-1" in message, message
+        assert "resnet10-2" in message, message
+        assert "EncoderConfig" in message, message
+        assert DIGEST not in message, message
+
+
 def check_nobody_there_is_an_error(open_learner: OpenLearner, make_actor: MakeActor) -> None:
     """Connecting without a learner fails in time, and works once there is one."""
     hello = Hello(actor_id="actor", session="session", spec_digest=DIGEST)
@@ -326,6 +393,7 @@ TRANSPORT_CHECKS = (
     check_a_restarted_actor_finishes_its_earlier_session,
     check_only_the_newest_weights_come,
     check_another_task_is_refused,
+    check_another_encoder_is_refused,
     check_nobody_there_is_an_error,
     check_nothing_blocks,
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from serl_core.data.rings import stored_shapes
 from serl_core.types import ActionBlock, ActionSpec, EndReason, EnvSpec, Observation, Provenance, Transition
 
 STATE_SPEC = EnvSpec(
@@ -22,12 +23,13 @@ PIXEL_SPEC = EnvSpec(
 )
 
 
-def make_observation(spec: EnvSpec, rng: np.random.Generator) -> Observation:
-    """Return a random observation: no two are alike."""
+def make_observation(spec: EnvSpec, rng: np.random.Generator, frames: Sequence[str] = ()) -> Observation:
+    """Return a random observation, as an actor sends it: no two are alike. `frames` names those it has, of any bytes."""
     return Observation(
         proprio=rng.normal(size=spec.proprio_size).astype(np.float32),
         images={name: rng.integers(256, size=shape).astype(np.uint8) for name, shape in spec.image_shapes.items()},
-        features={name: rng.normal(size=shape).astype(np.float16) for name, shape in spec.feature_shapes.items()},
+        features={name: rng.normal(size=shape).astype(np.float16) for name, shape in stored_shapes(spec).items()},
+        frames={name: rng.integers(256, size=rng.integers(1, 40)).astype(np.uint8) for name in frames},
     )
 
 
@@ -40,6 +42,7 @@ def make_episode(
     steps: int = 5,
     end: EndReason = EndReason.TIME_LIMIT,
     interventions: Sequence[int] = (),
+    frames: Sequence[str] = (),
     seed: int = 0,
 ) -> list[Transition]:
     """Return the steps of one episode, each starting from the very observation where the last ended.
@@ -52,18 +55,19 @@ def make_episode(
         steps: how many.
         end: of the last step; the others are RUNNING.
         interventions: indices of the steps whose action a human chose.
+        frames: names of the compressed images, of any bytes and different lengths.
         seed: of the random numbers, together with `episode` and `first_sequence`.
     """
     rng = np.random.default_rng((seed, episode, first_sequence, *session.encode()))
-    frames = [make_observation(spec, rng) for _ in range(steps + 1)]
+    observations = [make_observation(spec, rng, frames) for _ in range(steps + 1)]
     ends = [EndReason.RUNNING] * (steps - 1) + [end]
     return [
         Transition(
-            observation=frames[i],
+            observation=observations[i],
             action=rng.uniform(-1, 1, spec.action.size).astype(np.float32),
             reward=float(ends[i] is EndReason.SUCCESS),
             discount=float(not ends[i].is_terminal),
-            next_observation=frames[i + 1],
+            next_observation=observations[i + 1],
             is_intervention=i in interventions,
             end=ends[i],
             provenance=Provenance(session, first_sequence + i, episode, episode, 0.1 * (first_sequence + i)),
@@ -85,7 +89,7 @@ def assert_same_transitions(found: Sequence[Transition], expected: Sequence[Tran
 def assert_same_observation(found: Observation, expected: Observation) -> None:
     """Raise AssertionError unless both observations are the same, bit for bit."""
     np.testing.assert_array_equal(found.proprio, expected.proprio, strict=True)
-    for mine, theirs in ((found.images, expected.images), (found.features, expected.features)):
+    for mine, theirs in zip(found[1:], expected[1:], strict=True):  # images, features, frames
         assert mine.keys() == theirs.keys()
         for name, array in mine.items():
             np.testing.assert_array_equal(array, theirs[name], strict=True)

@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from robot_servers.backend import Measured
 from robot_servers.kernel import SafetyKernel
 from robot_servers.limits import Refusal, SafetyLimits, check_pose
+from robot_servers.testing import JOINT_LIMITS
 from serl_core.robots.messages import Mode, MoveCommand, Vector7
 
 HOME: Vector7 = (0.5, 0.0, 0.3, 1.0, 0.0, 0.0, 0.0)
 TICK_S = 0.001
+AT_REST = (np.zeros(7), np.zeros(7), np.zeros((6, 7)))
 PUSH = (5.0, 0.0, -3.0, 0.0, 0.0, 1.0)
 
 
@@ -22,9 +25,11 @@ class Rig:
 
     def __init__(self, limits: SafetyLimits | None = None) -> None:
         self.events: list[tuple[str, str]] = []
-        self.kernel = SafetyKernel(limits or SafetyLimits(), lambda *event: self.events.append(event))
+        self.kernel = SafetyKernel(limits or SafetyLimits(), JOINT_LIMITS, lambda *event: self.events.append(event))
         self.position = np.array(HOME[:3])
         self.quaternion = np.array(HOME[3:])
+        self.q, self.dq, self.jacobian = AT_REST
+        self.joint_rad_m = 0.0  # how much joint 1 turns when the arm moves along x
         self.ticks = 0
         self.log: list[tuple[float, ...]] = []
         self.follows = True
@@ -35,17 +40,48 @@ class Rig:
     def run(self, duration_s: float) -> None:
         for _ in range(round(duration_s / TICK_S)):
             self.ticks += 1
-            reference = self.kernel.tick(self.ticks * TICK_S, self.position, self.quaternion)
+            reference = self.kernel.tick(self.ticks * TICK_S, self.measured)
             self.log.append((*reference.position_m.tolist(), *reference.quaternion.tolist()))
             self.wrench = None if reference.wrench is None else tuple(reference.wrench.tolist())
             if self.follows:
-                self.position = self.position + 0.1 * (reference.position_m - self.position)
+                way = 0.1 * (reference.position_m - self.position)
+                self.position = self.position + way
+                self.q = self.q + np.array([self.joint_rad_m * way[0], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
                 self.quaternion = reference.quaternion
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(self.position, self.quaternion, self.q, self.dq, self.jacobian)
+
+    def put(self, x: float, y: float = 0.0, z: float = 0.3) -> None:
+        """Hold the arm at another place, where it stays whatever it is told."""
+        self.follows = False
+        self.position = np.array([x, y, z])
+        self.kernel.hold()
+        self.run(TICK_S)
+
+    def couple(self, q_rad: float, rad_m: float = 1.0) -> None:
+        """Joint 1, with limits of 3 rad, is at `q_rad`; moving along x turns it, as its Jacobian says if by 1 rad/m."""
+        self.q = np.array([q_rad, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+        self.joint_rad_m = rad_m
+        self.jacobian = np.zeros((6, 7))
+        self.jacobian[0, 0] = 1.0
+        self.run(TICK_S)
+
+    def turn(self, joint: int, speed_rad_s: float) -> None:
+        """Let a joint be measured that fast from now on."""
+        self.dq = np.zeros(7)
+        self.dq[joint] = speed_rad_s
 
     def track(self, dx: float = 0.0, dy: float = 0.0, dz: float = 0.0, sequence: int | None = None) -> None:
         """Send a target relative to the measured pose."""
         position = self.position + np.array([dx, dy, dz])
         self.kernel.track(self.epoch, sequence, (*position.tolist(), *HOME[3:]), 0.0)
+
+    @property
+    def job(self) -> tuple[str, str]:
+        assert self.kernel.job is not None
+        return self.kernel.job.state, self.kernel.job.detail
 
     def move(self, x: float, y: float = 0.0, z: float = 0.3) -> None:
         self.kernel.move(MoveCommand(epoch=self.epoch, pose=(x, y, z, *HOME[3:])))
@@ -117,7 +153,7 @@ def test_a_stream_of_refused_commands_does_not_feed_the_watchdog():
 
 
 def test_before_the_first_reading_whatever_moves_is_refused():
-    kernel = SafetyKernel(SafetyLimits())
+    kernel = SafetyKernel(SafetyLimits(), JOINT_LIMITS)
     epoch = kernel.acquire("test", 0.0).epoch
     assert refused(kernel.track, epoch, 1, HOME, 0.0).status == 503
     assert refused(kernel.push, epoch, PUSH, 0.0).status == 503
@@ -127,11 +163,11 @@ def test_before_the_first_reading_whatever_moves_is_refused():
 
 def test_before_the_first_sound_reading_there_is_no_set_point():
     """It was the origin of the base frame, and the arm was pulled there."""
-    kernel = SafetyKernel(SafetyLimits())
-    unknown = kernel.tick(0.001, np.full(3, math.nan), np.full(4, math.nan))
+    kernel = SafetyKernel(SafetyLimits(), JOINT_LIMITS)
+    unknown = kernel.tick(0.001, Measured(np.full(3, math.nan), np.full(4, math.nan), *AT_REST))
     assert not np.isfinite(unknown.position_m).any()
     assert not np.isfinite(unknown.quaternion).any()
-    known = kernel.tick(0.002, np.array(HOME[:3]), np.array(HOME[3:]))
+    known = kernel.tick(0.002, Measured(np.array(HOME[:3]), np.array(HOME[3:]), *AT_REST))
     assert (*known.position_m, *known.quaternion) == HOME
 
 
@@ -259,7 +295,7 @@ def test_a_wrench_needs_the_lease_an_arm_that_is_free_and_no_move():
     rig.kernel.stop()
     rig.run(0.001)
     assert refused(rig.push).status == 423
-    kernel = SafetyKernel(SafetyLimits())
+    kernel = SafetyKernel(SafetyLimits(), JOINT_LIMITS)
     assert refused(kernel.push, kernel.acquire("test", 0.0).epoch, PUSH, 0.0).status == 503
 
 
@@ -279,7 +315,7 @@ def test_wrenches_count_for_the_rate_of_commands():
         (lambda rig: rig.kernel.latch("reflex"), Mode.FAULT),
         (lambda rig: rig.kernel.expire_lease(2.1), Mode.HOLD),
         (lambda rig: rig.kernel.release(rig.epoch), Mode.HOLD),
-        (lambda rig: rig.kernel.rebase(HOME), Mode.HOLD),
+        (lambda rig: rig.kernel.rebase(rig.measured), Mode.HOLD),
         (lambda rig: rig.move(0.6), Mode.MOVING),
         (lambda rig: rig.kernel.begin_joint_reset(), Mode.MOVING),
     ],
@@ -611,6 +647,236 @@ def test_readings_that_are_not_finite_are_dropped_and_three_in_a_row_latch():
     rig.run(0.003)
     assert rig.kernel.fault == "numeric_fault"
     assert np.isfinite(rig.set_point).all()
+
+
+# ---- joint speed
+
+
+@pytest.mark.parametrize("speed", [2.01, -2.01])
+@pytest.mark.parametrize(
+    "begin",
+    [lambda rig: rig.track(dx=0.05), lambda rig: rig.push(), lambda rig: rig.move(0.6), lambda rig: None],
+    ids=["target", "wrench", "move", "hold"],
+)
+def test_a_joint_above_its_speed_latches_and_the_arm_holds_where_it_is(begin, speed):
+    rig = Rig()
+    begin(rig)
+    rig.run(0.05)
+    rig.turn(2, speed)
+    rig.run(TICK_S)
+    assert (rig.kernel.mode, rig.kernel.fault) == (Mode.FAULT, "joint_speed")
+    assert rig.wrench is None
+    held = rig.set_point
+    np.testing.assert_allclose(held[:3], rig.position, atol=1e-3)
+    assert ("joint_speed", f"joint 3 turns at {speed:.3f} rad/s, allowed is 2 rad/s") in rig.events
+    rig.turn(2, 0.0)
+    rig.run(0.5)
+    assert rig.set_point == held
+    assert refused(rig.track).given == "joint_speed"
+    if rig.kernel.job is not None:
+        assert rig.job == ("cancelled", "joint_speed")
+    rig.kernel.check_recover(rig.epoch, "joint_speed")
+    rig.kernel.recover()
+    rig.run(TICK_S)
+    assert rig.kernel.mode is Mode.HOLD
+
+
+def test_a_joint_that_is_still_too_fast_after_a_recovery_latches_again():
+    rig = Rig()
+    rig.turn(0, 3.0)
+    rig.run(0.01)
+    assert [what for what, _ in rig.events].count("joint_speed") == 1
+    rig.kernel.recover()
+    rig.run(TICK_S)
+    assert rig.kernel.fault == "joint_speed"
+
+
+def test_a_joint_at_its_speed_is_allowed():
+    rig = Rig()
+    rig.dq = np.array([2.0, -2.0] * 3 + [2.0])
+    rig.run(0.01)
+    assert rig.kernel.fault is None
+
+
+def test_a_joint_reset_ends_when_a_joint_is_too_fast():
+    rig = Rig()
+    rig.kernel.begin_joint_reset()
+    rig.turn(6, 2.5)
+    rig.run(TICK_S)
+    assert not rig.kernel.is_joint_reset
+    assert rig.job == ("cancelled", "joint_speed")
+
+
+@pytest.mark.parametrize("which", ["q", "dq"])
+def test_joints_that_are_not_finite_are_a_reading_that_is_dropped(which):
+    rig = Rig()
+    rig.follows = False
+    setattr(rig, which, np.full(7, math.nan))
+    rig.position = np.array([0.6, 0.0, 0.3])
+    rig.run(0.002)
+    assert rig.kernel.fault is None
+    rig.run(TICK_S)
+    assert rig.kernel.fault == "numeric_fault"
+    assert rig.set_point[0] == 0.5
+    assert refused(rig.kernel.rebase, rig.measured).status == 503
+
+
+# ---- joint limits
+
+
+def test_a_target_into_a_joints_margin_is_refused_and_changes_nothing():
+    rig = Rig()
+    rig.couple(2.90)
+    refusal = refused(lambda: rig.track(dx=0.06, sequence=1))
+    assert (refusal.status, refusal.kind) == (422, "joint_limit")
+    rig.run(0.1)
+    assert rig.kernel.mode is Mode.HOLD
+    rig.track(dx=0.04, sequence=1)
+
+
+def test_a_set_point_that_takes_a_joint_further_in_than_predicted_is_held():
+    rig = Rig()
+    rig.couple(2.90, rad_m=2.0)
+    rig.track(dx=0.045)
+    rig.run(0.29)
+    assert rig.kernel.mode is Mode.HOLD
+    assert 2.95 < rig.q[0] < 2.96
+    held = rig.set_point
+    rig.run(0.5)
+    assert rig.set_point == held
+    assert any(what == "joint_limit" and "joint 1 at 2.95" in detail for what, detail in rig.events)
+    rig.track(dx=-0.02)
+    rig.run(0.29)
+    assert rig.kernel.mode is Mode.TRACKING
+    assert rig.q[0] < 2.93
+
+
+def test_a_move_that_takes_a_joint_into_its_margin_ends_there_and_says_why():
+    rig = Rig()
+    rig.couple(2.80)
+    rig.move(0.75)
+    rig.run(4.0)
+    state, detail = rig.job
+    assert state == "failed"
+    assert "joint 1 at 2.95" in detail
+    assert "driven further in" in detail
+    assert 2.95 < rig.q[0] < 2.96
+    assert rig.kernel.mode is Mode.HOLD
+    rig.move(0.5)
+    rig.run(4.0)
+    assert rig.job == ("succeeded", "")
+
+
+def test_a_move_out_may_begin_although_the_arm_was_pushed_out_ahead_of_its_set_point():
+    rig = Rig()
+    rig.couple(2.98)
+    rig.follows = False
+    rig.position, rig.q = rig.position - np.array([0.02, 0.0, 0.0]), rig.q - np.array([0.02] + [0.0] * 6)
+    rig.run(0.01)
+    rig.follows = True
+    rig.move(0.3)
+    rig.run(4.0)
+    assert rig.job == ("succeeded", "")
+
+
+def test_an_arm_that_only_holds_near_a_joint_limit_is_left_alone():
+    rig = Rig()
+    rig.couple(2.98)
+    held = rig.set_point
+    rig.run(0.1)
+    rig.track()
+    rig.run(0.1)
+    assert (rig.kernel.mode, rig.set_point) == (Mode.TRACKING, held)
+
+
+def test_a_wrench_ends_where_it_pushes_a_joint_further_in():
+    rig = Rig()
+    rig.couple(2.94)
+    rig.push((5.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    rig.run(0.01)
+    assert rig.wrench is not None
+    rig.couple(2.96)
+    assert rig.wrench is None
+    assert any(what == "wrench" and detail.startswith("joint 1 at 2.960 rad") for what, detail in rig.events)
+    assert refused(rig.push).kind == "joint_limit"
+    away = (-5.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    rig.push(away)
+    rig.run(0.01)
+    assert rig.wrench == away
+
+
+# ---- the soft wall
+
+
+def test_a_commanded_arm_is_pushed_back_inside_each_side_of_the_box():
+    """20 mm inside: 200 N/m * 30 mm, in the tool's frame: it points down, so its y and z are the base's -y and -z."""
+    rig = Rig()
+    rig.put(0.98, -0.38, 0.98)
+    assert not np.any(rig.wrench)  # a hold is not moved
+    rig.track()
+    rig.run(TICK_S)
+    np.testing.assert_allclose(rig.wrench, [-6.0, -6.0, 6.0, 0.0, 0.0, 0.0], atol=1e-9)
+    assert rig.kernel.mode is Mode.TRACKING
+    rig.push((1.0, 2.0, 3.0, 0.0, 0.0, 0.5))
+    rig.run(TICK_S)
+    np.testing.assert_allclose(rig.wrench, [-5.0, -4.0, 9.0, 0.0, 0.0, 0.5], atol=1e-9)
+
+
+@pytest.mark.parametrize("limits", [{"soft_wall_m": 0.0}, {"soft_wall_n_m": 0.0}])
+def test_without_a_soft_wall_there_is_no_push_and_the_latch_stays(limits):
+    rig = Rig(SafetyLimits(**limits))
+    rig.put(0.99)
+    rig.track()
+    rig.run(TICK_S)
+    assert not np.any(rig.wrench or 0.0)
+    rig.position = np.array([1.021, 0.0, 0.3])
+    rig.run(TICK_S)
+    assert rig.kernel.fault == "outside_box"
+
+
+@pytest.mark.parametrize(
+    "end", [lambda kernel: kernel.stop(), lambda kernel: kernel.latch("reflex")], ids=["stop", "fault"]
+)
+@pytest.mark.parametrize("is_moved", [False, True], ids=["tracking", "after a move"])
+def test_a_latched_arm_near_the_edge_is_held_without_the_walls_push_and_not_moved_by_the_recovery(end, is_moved):
+    """After a move its set-point was left at the goal: without the push the spring took the stopped arm there."""
+    rig = Rig()
+    if is_moved:
+        rig.put(0.95)
+        rig.move(0.983)
+        rig.position = np.array([0.98, 0.0, 0.3])
+        rig.run(4.0)
+        assert (rig.job[0], rig.set_point[0]) == ("succeeded", 0.983)
+    else:
+        rig.put(0.98)
+        rig.track(dx=0.01)
+        rig.run(0.01)
+    np.testing.assert_allclose(rig.wrench[:3], [-6.0, 0.0, 0.0])
+    end(rig.kernel)
+    rig.run(0.01)
+    assert rig.wrench is None
+    assert rig.set_point[:3] == tuple(rig.position)
+    rig.kernel.recover() if rig.kernel.mode is Mode.FAULT else rig.kernel.resume(rig.epoch)
+    rig.run(0.01)
+    assert not np.any(rig.wrench)
+    assert rig.set_point[:3] == tuple(rig.position)
+    rig.position = np.array([0.99, 0.0, 0.3])
+    rig.run(TICK_S)
+    np.testing.assert_allclose(rig.wrench[:3], [-2.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("stiffness", "short_m"), [(2000.0, 0.0045), (500.0, 0.0143), (50.0, 0.04)])
+@pytest.mark.parametrize(("off_m", "state"), [(0.0, "succeeded"), (0.004, "succeeded"), (0.008, "failed")])
+def test_a_move_to_the_edge_has_arrived_where_the_spring_balances_the_wall(stiffness, short_m, off_m, state):
+    rig = Rig()
+    rig.kernel.stiffness_n_m = stiffness
+    rig.put(0.95)
+    rig.move(1.0)
+    rig.position = np.array([1.0 - short_m, off_m, 0.3])
+    rig.run(4.0)
+    assert rig.job[0] == state
+    if state == "failed":
+        assert "the soft wall pushes with" in rig.job[1]
 
 
 # ---- all of it, at random

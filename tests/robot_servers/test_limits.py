@@ -183,6 +183,10 @@ def test_limits_come_from_a_file(tmp_path):
         '{"speed_m_s": "0.1"}',
         '{"box_low_m": [1.5, 0, 0]}',
         '{"command_timeout_s": 5.0}',
+        '{"box_exit_m": -0.01}',
+        '{"soft_wall_m": -0.01}',
+        '{"soft_wall_n_m": 1001.0}',
+        '{"soft_wall_m": 0.1, "soft_wall_n_m": 500.0}',
     ],
 )
 def test_a_wrong_limits_file_is_named(tmp_path, text):
@@ -190,6 +194,12 @@ def test_a_wrong_limits_file_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"limits\.json"):
         load_limits(path)
+
+
+def test_a_soft_wall_may_push_as_hard_as_a_wrench_and_no_harder():
+    SafetyLimits(soft_wall_m=0.08, soft_wall_n_m=500.0)
+    with pytest.raises(ValueError, match=r"soft_wall_n_m \* \(soft_wall_m \+ box_exit_m\) must be 0 to 50, got 60"):
+        SafetyLimits(soft_wall_m=0.1, soft_wall_n_m=500.0)
 
 
 def test_a_missing_limits_file_is_named(tmp_path):

@@ -6,6 +6,7 @@ import math
 import threading
 
 import msgspec
+import numpy as np
 import pytest
 
 from robot_servers import service as service_module
@@ -453,3 +454,67 @@ def test_the_audit_log_has_a_line_for_each_change(tmp_path):
     assert lines[0]["detail"] == "test epoch 1"
     assert lines[4]["detail"] == "by hand"
     assert all(line["monotonic_s"] > 0 and line["wall_s"] > 0 for line in lines)
+
+
+# ---- the joints and the soft wall
+
+
+def near_limit(rig: Rig, q_rad: float) -> None:
+    """Joint 1, with limits of 3 rad, is there, and turns by 1 rad per metre along x."""
+    rig.backend.q = np.array([q_rad, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    rig.backend.jacobian = np.zeros((6, 7))
+    rig.backend.jacobian[0, 0] = 1.0
+    rig.advance(0.01)
+
+
+def test_a_target_that_takes_a_joint_into_its_margin_is_refused_with_what_is_allowed(rig):
+    near_limit(rig, 2.94)
+    with pytest.raises(Refusal) as refused:
+        rig.step(dx=0.02)
+    problem = refused.value.problem()
+    assert (problem.status, problem.type, problem.limit) == (422, "urn:serl:joint_limit", [-2.95, 2.95])
+    assert problem.given == pytest.approx(2.96, abs=1e-3)
+    rig.step(dx=-0.02)
+
+
+def test_the_margin_is_judged_where_a_simulated_reset_put_the_arm(rig):
+    near_limit(rig, 2.94)
+    rig.backend.q = np.zeros(7)
+    rig.service.sim_reset(SimResetCommand(epoch=rig.epoch))
+    rig.step(dx=0.02)
+
+
+def test_a_joint_too_fast_ends_a_joint_reset_and_only_a_recovery_by_name_frees_the_arm(rig):
+    job = rig.service.joint_reset(JointResetCommand(epoch=rig.epoch))
+    rig.advance(0.1)
+    rig.backend.dq = np.array([0.0, -2.1, 0.0, 0.0, 0.0, 0.0, 0.0])
+    rig.advance(0.002)
+    rig.backend.dq = np.zeros(7)
+    rig.advance(0.5)
+    state = rig.service.state()
+    assert (state.mode, state.fault) == (Mode.FAULT, "joint_speed")
+    assert rig.backend.calls[-1] == ("cancel_joint_reset",)
+    assert rig.service.job(job.id).detail == "joint_speed"
+    assert status_of(rig.step) == 423
+    assert status_of(rig.service.resume, EpochCommand(epoch=rig.epoch)) == 409
+    assert status_of(rig.service.recover, RecoverCommand(epoch=rig.epoch, cause="reflex")) == 422
+    rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="joint_speed"))
+    rig.step(dx=0.01)
+
+
+def test_a_move_to_the_edge_counts_with_the_stiffness_that_was_set(rig):
+    """17 mm short of the edge: what 6.6 N of the soft wall do to a spring of 400 N/m, and not to one of 2000 N/m."""
+
+    def outcome() -> str:
+        rig.backend.follows = True
+        rig.service.sim_reset(SimResetCommand(epoch=rig.epoch, pose=at(0.97)))
+        job = rig.service.move(MoveCommand(epoch=rig.epoch, pose=at(1.0)))
+        rig.backend.follows = False
+        rig.backend.place((0.983, 0.0, 0.3))
+        rig.advance(3.0)
+        return rig.service.job(job.id).state
+
+    assert outcome() == "failed"
+    params = ImpedanceParams(translational_stiffness_n_m=400.0, translational_damping_ns_m=40.0)
+    rig.service.impedance(ImpedanceCommand(epoch=rig.epoch, params=params))
+    assert outcome() == "succeeded"

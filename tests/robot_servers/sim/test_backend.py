@@ -29,8 +29,8 @@ class Arm:
         self.calls = []
         self.backend.start(self.servo)
 
-    def servo(self, now_s, position, quaternion):
-        self.calls.append((now_s, position, quaternion))
+    def servo(self, now_s, measured):
+        self.calls.append((now_s, [numbers.copy() for numbers in measured]))
         return self.reference
 
     def refer(self, position, quaternion=DOWN):
@@ -81,12 +81,16 @@ def test_reading_is_consistent_in_itself(arm):
     np.testing.assert_allclose((after - before) / 0.001, state.tcp_twist[:3], atol=2e-3)
 
 
-def test_servo_is_asked_every_millisecond_for_the_measured_pose(arm):
-    before = arm.backend.state()
+def test_servo_is_asked_every_millisecond_with_the_reading_of_that_tick(arm):
+    arm.refer((0.55, 0.03, 0.15))
+    before = arm.after(0.15)
+    arm.calls.clear()
     arm.after(0.005)
-    np.testing.assert_allclose([now for now, _, _ in arm.calls], [0.0, 0.001, 0.002, 0.003, 0.004])
-    _, position, quaternion = arm.calls[0]
+    np.testing.assert_allclose([now for now, _ in arm.calls], [0.15, 0.151, 0.152, 0.153, 0.154])
+    _, (position, quaternion, q, dq, jacobian) = arm.calls[0]
     assert (*position, *quaternion) == before.tcp_pose
+    assert (tuple(q), tuple(dq)) == (before.q, before.dq)
+    np.testing.assert_array_equal(jacobian, before.jacobian)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -418,7 +422,7 @@ def test_arm_free_to_move_is_pushed_off_a_joint_limit(arm):
     arm.backend.reset(None, (0.5, 0.0, 0.3, *turned.as_quat().tolist()))
     high_rad = LINKS[6].range_rad[1]
     assert high_rad - arm.backend.state().q[6] < 0.05
-    arm.servo = lambda now_s, position, quaternion: Reference(position, quaternion)
+    arm.servo = lambda now_s, measured: Reference(measured.position_m, measured.quaternion)
     arm.backend.start(arm.servo)
     assert high_rad - arm.after(1.0).q[6] > 0.09
 
@@ -458,7 +462,7 @@ def test_real_time_keeps_to_the_wall_clock_and_ends_when_stopped():
 def test_real_time_loop_that_dies_is_a_latched_fault():
     backend = MujocoBackend("ram_insertion", is_lockstep=False)
 
-    def broken(now_s, position, quaternion):
+    def broken(now_s, measured):
         raise ValueError("servo")
 
     backend.start(broken)
