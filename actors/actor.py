@@ -1,16 +1,21 @@
 """The actor's loop: policy, human, arm, one transition per control step. The only place that builds a Transition."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.false_positives import FalsePositives
 from actors.intervention import NEVER_S, arbitrate
 from actors.teleop.interface import Teleop
+from serl_core.data.frames import compress
 from serl_core.envs.arm_env import ArmEnv
-from serl_core.errors import RobotFault
+from serl_core.errors import CameraFault, RobotFault
 from serl_core.robots.messages import Mode
 from serl_core.types import EndReason, Observation, Provenance, Transition
 
@@ -20,6 +25,13 @@ Act = Callable[[Observation], NDArray[np.float32]]
 """Observation -> action in [-1, 1]: a policy with its weights and its randomness inside."""
 
 RECOVERY_POLL_S = 0.5
+
+
+class Verdict(NamedTuple):
+    """What the reward classifier made of a step, and what the simulator did."""
+
+    said: bool
+    truth: bool
 
 
 class ActorLoop:
@@ -34,6 +46,7 @@ class ActorLoop:
         session: names this run of this actor for ever; see `Provenance`.
         hold_s: how long the human keeps control after the last engagement.
         sleep: waits between looks at a faulty robot.
+        false_positives: gets what the classifier calls a success and the simulator does not.
     """
 
     def __init__(
@@ -45,6 +58,7 @@ class ActorLoop:
         session: str,
         hold_s: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
+        false_positives: FalsePositives | None = None,
     ) -> None:
         self.policy_version = 0
         self.episode = -1  # the present one; counts up from 0
@@ -55,6 +69,9 @@ class ActorLoop:
         self._session = session
         self._hold_s = hold_s
         self._sleep = sleep
+        self._false_positives = false_positives
+        self.verdicts: Counter[Verdict] = Counter()  # of the classifier, step by step, where the truth is known
+        self._frame_format = env.task.config.observation.encoder.log_format
         self._observation: Observation | None = None  # None between episodes
         self._last_engaged_s = NEVER_S
 
@@ -62,7 +79,7 @@ class ActorLoop:
         """Reset if the last episode has ended, then take one control step.
 
         After a robot fault or an operator's stop it waits until a person has recovered the robot; it
-        never recovers it by itself.
+        never recovers it by itself. After a camera's fault it waits until there are new pictures.
 
         Raises:
             ResetError: the arm did not arrive at its start pose.
@@ -76,9 +93,10 @@ class ActorLoop:
             self._hold_s,
         )
         self._last_engaged_s = choice.last_engaged_s
-        gym_observation, reward, _, _, info = self._env.step(choice.action)
+        _, reward, _, _, info = self._env.step(choice.action)
         end: EndReason = info["end"]
-        next_observation = Observation(**gym_observation)
+        next_observation = self._see()
+        self._compare(info)
         transition = Transition(
             observation=observation,
             # What was asked for, not `info["executed_action"]`: the safety clip belongs to the
@@ -110,16 +128,52 @@ class ActorLoop:
         """How many control ticks came late since the start."""
         return self._env.late_ticks
 
+    def take_lateness_s(self) -> list[float]:
+        """Return how late each control tick since the last call came; nothing in lockstep."""
+        return self._env.take_lateness_s()
+
     def _begin_episode(self) -> Observation:
         while True:
             try:
-                gym_observation, _ = self._env.reset()
+                self._env.reset()
             except RobotFault as fault:
                 self._wait_for_recovery(fault)
+            except CameraFault as fault:
+                self._wait_for_sight(fault)
             else:
                 self.episode += 1
+                if self._false_positives is not None:
+                    self._false_positives.begin_episode()
                 self._last_engaged_s = NEVER_S
-                return Observation(**gym_observation)
+                return self._see()
+
+    def _compare(self, info: dict[str, Any]) -> None:
+        """Count how the classifier's judgement of a step compares with the truth; keep what it was wrong about."""
+        said, truth = info["is_classified"], info["truth"]
+        if said is None or truth is None:
+            return
+        self.verdicts[Verdict(said, truth)] += 1
+        if self._false_positives is not None:
+            self._false_positives.see(self._env.observation.images, self._env.state, info["success_probability"])
+            if info["end"] is EndReason.SUCCESS and not truth:
+                path = self._false_positives.keep()
+                logger.warning("the classifier called a success what is none; its frames are in %s", path)
+
+    def _see(self) -> Observation:
+        """Return the observation with its images as they travel: features for learning, compressed for the log."""
+        observation = self._env.observation
+        if not observation.images:
+            return observation
+        return observation._replace(images={}, frames=compress(observation.images, self._frame_format))
+
+    def _wait_for_sight(self, fault: CameraFault) -> None:
+        logger.error("%s; waiting", fault)
+        while True:
+            self._sleep(RECOVERY_POLL_S)
+            with contextlib.suppress(CameraFault):
+                self._env.look()
+                break
+        logger.info("the cameras are back")
 
     def _wait_for_recovery(self, fault: RobotFault) -> None:
         logger.error("the robot is stopped or in a fault (%s): look at it, then recover it; waiting", fault)
@@ -127,3 +181,14 @@ class ActorLoop:
         while self._env.robot.state().mode in (Mode.STOPPED, Mode.FAULT):
             self._sleep(RECOVERY_POLL_S)
         logger.info("the robot is ready again")
+
+
+def named(verdicts: Mapping[Verdict, int]) -> dict[str, int]:
+    """Return the counts of a confusion matrix by name; empty when nothing was judged."""
+    names = {
+        "true_positive": Verdict(True, True),
+        "false_positive": Verdict(True, False),
+        "false_negative": Verdict(False, True),
+        "true_negative": Verdict(False, False),
+    }
+    return {name: verdicts.get(verdict, 0) for name, verdict in names.items()} if verdicts else {}

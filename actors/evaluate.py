@@ -1,27 +1,33 @@
 """Scores a policy alone: deterministic, on a fixed grid of start poses, with an honest interval."""
 
-import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 
-from actors.actor import Act
+from actors.actor import Act, Verdict, named
+from actors.video import TrialVideo
+from actors.video_frame import VideoFrame, action_names
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.errors import ConfigError
-from serl_core.types import EndReason, Observation
-
-Z_95 = 1.959964  # two-sided 95 % of the normal distribution
+from serl_core.geometry import twist_to_local
+from serl_core.statistics import wilson_interval
+from serl_core.types import EndReason
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One episode of an evaluation."""
 
     start_pose: tuple[float, ...]  # x y z qx qy qz qw
-    is_success: bool
+    is_success: bool  # by the simulator's truth where there is one, else by the reward; never after a stop or a fault
+    is_rewarded: bool  # the task's own judgement, such as the classifier's
     end: str
     steps: int
     cycle_s: float  # of robot time
@@ -36,6 +42,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     success_rate: float
     wilson_low: float
     wilson_high: float
+    verdicts: dict[str, int]  # of the reward classifier, step by step, against the truth; empty without one
     median_cycle_s: float | None  # of the successes; None without any
     p90_cycle_s: float | None
     trials_detail: tuple[Trial, ...]
@@ -46,16 +53,26 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2))
 
 
-def evaluate(env: ArmEnv, act: Act, starts: Sequence[Float[np.ndarray, "7"]]) -> Evaluation:
+def evaluate(
+    env: ArmEnv, act: Act, starts: Sequence[Float[np.ndarray, "7"]], *, video: Path | None = None
+) -> Evaluation:
     """Run one episode from each start pose; nobody intervenes.
+
+    Args:
+        video: folder that gets an MP4 of each trial.
 
     Raises:
         ConfigError: there are no start poses.
         RobotFault: the robot is stopped or in a fault.
+        CameraFault: a camera has no new picture.
     """
     if not starts:
         raise ConfigError("an evaluation needs at least 1 trial, got 0")
-    trials = tuple(_run_trial(env, act, start) for start in starts)
+    verdicts: Counter[Verdict] = Counter()
+    trials = tuple(
+        _run_trial(env, act, start, verdicts, f"trial {i} of {len(starts)}", video and video / f"trial-{i:03d}.mp4")
+        for i, start in enumerate(starts, start=1)
+    )
     cycles_s = [trial.cycle_s for trial in trials if trial.is_success]
     low, high = wilson_interval(len(cycles_s), len(trials))
     return Evaluation(
@@ -65,31 +82,54 @@ def evaluate(env: ArmEnv, act: Act, starts: Sequence[Float[np.ndarray, "7"]]) ->
         success_rate=len(cycles_s) / len(trials),
         wilson_low=low,
         wilson_high=high,
+        verdicts=named(verdicts),
         median_cycle_s=statistics.median(cycles_s) if cycles_s else None,
         p90_cycle_s=float(np.quantile(cycles_s, 0.9)) if cycles_s else None,
         trials_detail=trials,
     )
 
 
-def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the Wilson score interval of a success rate (Wilson 1927); it stays within 0 and 1."""
-    rate = successes / trials
-    weight = z * z / trials
-    centre = (rate + weight / 2) / (1 + weight)
-    half = z * math.sqrt(rate * (1 - rate) / trials + weight / trials / 4) / (1 + weight)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _run_trial(env: ArmEnv, act: Act, start: Float[np.ndarray, "7"]) -> Trial:
-    observation, _ = env.reset(options={"start_pose": start})
-    end = EndReason.RUNNING
-    while end is EndReason.RUNNING:
-        observation, _, _, _, info = env.step(act(Observation(**observation)))
-        end = info["end"]
+def _run_trial(
+    env: ArmEnv,
+    act: Act,
+    start: Float[np.ndarray, "7"],
+    verdicts: Counter[Verdict],
+    caption: str,
+    video: Path | None,
+) -> Trial:
+    with TrialVideo(video, fps=env.task.config.control_hz) if video is not None else nullcontext() as film:
+        env.reset(options={"start_pose": start})
+        end, truth = EndReason.RUNNING, None
+        while end is EndReason.RUNNING:
+            action = act(env.observation)
+            _, _, _, _, info = env.step(action)
+            end, truth = info["end"], info["truth"]
+            if info["is_classified"] is not None and truth is not None:
+                verdicts[Verdict(info["is_classified"], truth)] += 1
+            if film is not None:
+                film.add(_video_frame(env, action, info, caption))
+    is_rewarded = end is EndReason.SUCCESS
     return Trial(
         start_pose=tuple(start.tolist()),
-        is_success=end is EndReason.SUCCESS,
+        is_success=is_rewarded if truth is None else truth and (end.is_terminal or end is EndReason.TIME_LIMIT),
+        is_rewarded=is_rewarded,
         end=end.name.lower(),
         steps=env.steps,
         cycle_s=env.steps / env.task.config.control_hz,
+    )
+
+
+def _video_frame(env: ArmEnv, action: NDArray[np.float32], info: dict[str, Any], caption: str) -> VideoFrame:
+    wrench = twist_to_local(np.array(env.state.tcp_pose[3:]), np.array(env.state.tcp_wrench))
+    return VideoFrame(
+        images=env.observation.images,
+        action=action,
+        force_n=wrench[:3],
+        torque_nm=wrench[3:],
+        success_probability=info["success_probability"],
+        success_threshold=env.success_threshold,
+        is_intervention=False,
+        step=env.steps,
+        caption=caption,
+        action_names=action_names(env.action_spec),
     )

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,16 +17,21 @@ from numpy.typing import NDArray
 
 from actors.actor import Act, ActorLoop
 from actors.evaluate import evaluate
+from actors.false_positives import FalsePositives
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
+from actors.seeing import vision_for
 from actors.spool import Spool, SpooledSender
 from actors.teleop.interface import Teleop
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
 from serl_core.agents.policy import ActingPolicy, PolicyConfig
+from serl_core.config import TaskConfig
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.resets import start_grid
 from serl_core.envs.task import Task, load_task
+from serl_core.envs.vision import Vision
 from serl_core.errors import ConfigError, DataError
+from serl_core.networks.perception import Perception, perception_for
 from serl_core.networks.weights import load_policy
 from serl_core.robots.http_client import HttpRobot
 from serl_core.transport.interface import Hello
@@ -36,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_ROBOT = "http://127.0.0.1:5000"
 DEFAULT_LEARNER = "tcp://127.0.0.1:5588"
+GIL_INTERVAL_S = 0.0005  # a tick must not wait for a camera's thread
 
 
 class Program(IntEnum):
@@ -59,6 +66,7 @@ class ActorArgs:
     max_lead_steps: int = 20  # in lockstep: how far to run ahead of the training
     actor_id: str = "actor-0"
     skill: ExpertSkill = field(default_factory=ExpertSkill)  # of the scripted human
+    classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     token_file: Path | None = None  # of the robot server; where it made it if not given
     learner_timeout_s: float = 10.0
 
@@ -79,6 +87,7 @@ class RecordArgs:
     robot: str = DEFAULT_ROBOT
     seed: int = 0
     skill: ExpertSkill = field(default_factory=ExpertSkill)
+    classifier: Path | None = None  # for a task whose reward it gives
     token_file: Path | None = None
 
 
@@ -90,8 +99,10 @@ class EvalArgs:
     policy: Path  # policy.safetensors of a finished run
     out: Path  # JSON file of the result
     trials: int = 50
+    video: Path | None = None  # folder: gets an MP4 of each trial
     skip: int = 0  # grid poses to leave out first: other start poses than another evaluation's
     robot: str = DEFAULT_ROBOT
+    classifier: Path | None = None  # for a task whose reward it gives
     token_file: Path | None = None
 
 
@@ -101,21 +112,33 @@ def run_actor(args: ActorArgs) -> int:
     Raises:
         SerlError: an argument, the robot, the learner or a file is not as it must be.
     """
+    sys.setswitchinterval(GIL_INTERVAL_S)
     task = load_task(args.task)
     env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
     session = uuid.uuid4().hex
-    policy = ActingPolicy(task.config.env_spec(), PolicyConfig(), policy_seed)
+    perception = perception_for(task.config)
+    policy = ActingPolicy(perception.spec, PolicyConfig(), policy_seed)
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
         spool = stack.enter_context(Spool(args.run / f"{args.actor_id}.spool"))
         link = stack.enter_context(closing(ZmqActorLink(args.learner)))
         sender = SpooledSender(spool, link)
-        hello = Hello(actor_id=args.actor_id, session=session, spec_digest=task.config.digest())
+        hello = Hello(actor_id=args.actor_id, session=session, spec_digest=perception.digest)
         sender.connect(hello, args.learner_timeout_s)
-        env = stack.enter_context(_open_env(task, args.robot, args.actor_id, args.token_file, env_seed))
+        vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
+        env = stack.enter_context(_open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed))
         teleop = stack.enter_context(_opened(ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)))
         actor = RemoteActor(
-            ActorLoop(env, stop.guard(policy.sample), teleop, session=session, sleep=stop.sleep),
+            ActorLoop(
+                env,
+                stop.guard(policy.sample),
+                teleop,
+                session=session,
+                sleep=stop.sleep,
+                false_positives=FalsePositives(
+                    args.run / "false_positives", task.config.name, task.config.reward.frames
+                ),
+            ),
             policy,
             link,
             sender,
@@ -134,15 +157,17 @@ def run_record(args: RecordArgs) -> int:
         SerlError: an argument, the robot or the folder is not as it must be.
     """
     task = load_task(args.task)
+    perception = perception_for(task.config)
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
-        env = stack.enter_context(_open_env(task, args.robot, "recorder", args.token_file, env_seed))
+        vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
+        env = stack.enter_context(_open_env(task, vision, args.robot, "recorder", args.token_file, env_seed))
         expert = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
         teleop = stack.enter_context(_opened(expert))
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
         loop = ActorLoop(env, stop.guard(lambda _: idle), teleop, session=uuid.uuid4().hex, sleep=stop.sleep)
-        recording = record(loop, args.count, args.out, task_digest=task.config.digest())
+        recording = record(loop, args.count, args.out, task_digest=perception.digest)
     logger.info("saved %d demonstrations in %s; %d failed", len(recording.saved), args.out, recording.failed)
     return 0
 
@@ -154,11 +179,16 @@ def run_eval(args: EvalArgs) -> int:
         SerlError: an argument, the robot or the policy file is not as it must be.
     """
     task = load_task(args.task)
-    policy = load_acting_policy(args.policy, task)
+    perception = perception_for(task.config)
+    policy = load_acting_policy(args.policy, task.config, perception)
     env_seed, _, _ = seeds(0, Program.EVAL)
     starts = start_grid(task.config.reset, args.trials, skip=args.skip)
-    with _stop_on_signals() as stop, _open_env(task, args.robot, "evaluation", args.token_file, env_seed) as env:
-        result = evaluate(env, stop.guard(policy.mode), starts)
+    vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
+    with (
+        _stop_on_signals() as stop,
+        _open_env(task, vision, args.robot, "evaluation", args.token_file, env_seed) as env,
+    ):
+        result = evaluate(env, stop.guard(policy.mode), starts, video=args.video)
     result.write(args.out)
     logger.info(
         "success %d of %d (95 %% interval %.1f to %.1f %%), median cycle %s s",
@@ -171,14 +201,13 @@ def run_eval(args: EvalArgs) -> int:
     return 0
 
 
-def load_acting_policy(path: Path, task: Task) -> ActingPolicy:
+def load_acting_policy(path: Path, task: TaskConfig, perception: Perception) -> ActingPolicy:
     """Return the policy of a file, ready to act in `task`.
 
     Raises:
         DataError: there is no such policy file, or it is of another task or network.
     """
     saved = load_policy(path)
-    digest = task.config.digest()
     try:
         found = saved.facts["task_digest"]
         config = msgspec.convert(saved.facts["sac"]["policy"], PolicyConfig)
@@ -186,12 +215,12 @@ def load_acting_policy(path: Path, task: Task) -> ActingPolicy:
         raise DataError(
             f"{path}: does not say what task and network it is of ({error}); take one that a learner wrote"
         ) from None
-    if found != digest:
+    if found != perception.digest:
         raise DataError(
-            f"{path} was trained for a task of digest {found}, this one ({task.config.name}) has {digest}: "
+            f"{path} was trained for a task of digest {found}, this one ({task.name}) has {perception.digest}: "
             "evaluate it with the task and configuration of its run"
         )
-    policy = ActingPolicy(task.config.env_spec(), config, seed=0)
+    policy = ActingPolicy(perception.spec, config, seed=0)
     policy.load(saved.params)
     return policy
 
@@ -202,9 +231,9 @@ def seeds(seed: int, program: Program) -> tuple[int, int, int]:
     return int(environment), int(teleop), int(policy)
 
 
-def _open_env(task: Task, url: str, owner: str, token_file: Path | None, seed: int) -> ArmEnv:
+def _open_env(task: Task, vision: Vision | None, url: str, owner: str, token_file: Path | None, seed: int) -> ArmEnv:
     """Return an environment that connects when it is entered."""
-    return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), seed=seed)
+    return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), vision=vision, seed=seed)
 
 
 @contextmanager

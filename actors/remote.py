@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from actors.actor import ActorLoop
+from actors.actor import ActorLoop, named
 from actors.spool import SpooledSender
 from serl_core.clock import Clock
 from serl_core.data.metrics_file import MetricsWriter
@@ -134,14 +134,18 @@ class RemoteActor:
         self._loop.abandon_episode()  # the arm has stood still meanwhile: no transition may span that
 
     def _record(self) -> dict[str, object]:
+        late_ms = [round(1e3 * late_s, 2) for late_s in self._loop.take_lateness_s()]
         return {
             "env_steps": self._loop.sequence,
             "episodes": self._loop.episode + 1,
             "late_ticks": self._loop.late_ticks,
+            "late_max_ms": max(late_ms, default=0.0),
+            "late_ms": late_ms,  # of each tick since the last record
             "lead_waits": self._lead_waits,
             "policy_version": self._loop.policy_version,
             "policy_age_s": round(self._clock() - self._adopted_s, 3),
             **self._sender.counters(),
+            **{f"classifier_{name}": count for name, count in named(self._loop.verdicts).items()},
         }
 
 

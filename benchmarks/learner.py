@@ -218,12 +218,13 @@ from learners.trainer import TrainerConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.envs.task import load_task
 from serl_core.networks.compilation import enable_compilation_cache
+from serl_core.networks.perception import perception_for
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 enable_compilation_cache()
 task, run = load_task("ram_insertion").config, Path(sys.argv[1])
 digest = task.digest()
 with closing(EpisodeLog(run / "experience", digest)) as log, ZmqLearnerLink(digest) as link:
-    trainer = open_trainer(task, TrainerConfig(), log, run=run, demos=run / "demos")
+    trainer = open_trainer(perception_for(task), TrainerConfig(), log, run=run, demos=run / "demos")
     with MetricsWriter(run / "metrics.jsonl") as metrics:
         learner = Learner(trainer, link, log, metrics, task, LearnerConfig(), run)
         learner.start(resume=True)

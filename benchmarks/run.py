@@ -1,10 +1,13 @@
-"""Runs every benchmark, one after the other: `make bench`. Each also runs alone, and says what it measures."""
+"""Runs the benchmarks, one after the other: `make bench`. Each also runs alone, and says what it measures.
+
+`real_time_loop.py` and `demo_seeds.py` are left out: they take long, and want the machine for themselves.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("sim_speed.py", "robot_step.py", "transport.py", "learner.py")
+BENCHMARKS = ("sim_speed.py", "camera_speed.py", "robot_step.py", "transport.py", "learner.py", "pixels.py")
 
 
 def main() -> int:

@@ -172,10 +172,12 @@ class Learner:
     def _finish(self) -> None:
         self._save()
         weights = self._trainer.final_policy()
+        perception = self._trainer.perception
         facts = {
             "task": self._task.name,
-            "task_digest": self._task.digest(),
-            "spec": msgspec.to_builtins(self._trainer.spec),
+            "task_digest": perception.digest,
+            "encoder": perception.frozen.identity if perception.frozen is not None else None,
+            "spec": msgspec.to_builtins(perception.spec),
             "sac": msgspec.to_builtins(self._trainer.config.sac),
             "env_steps": self._trainer.pacing.trained_env_steps,
             "version": weights.version,

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from learners.checkpoints import Checkpoints
+from learners.demonstrations import load_demonstrations
 from learners.learner import Learner, LearnerConfig
 from learners.settings import FILE, RunSettings, new_settings, resumed_settings
 from learners.trainer import Trainer, TrainerConfig
 from serl_core.agents.sac import SacConfig
 from serl_core.config import TaskConfig
 from serl_core.data.episode_file import write_atomically
-from serl_core.data.episode_log import EpisodeLog, load_episodes
+from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.metrics_file import MetricsWriter
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError
 from serl_core.networks.compilation import enable_compilation_cache
+from serl_core.networks.perception import Perception, perception_for
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class LearnerArgs:
     seed: int | None = None  # 0 if not given; fixed for a run
     steps: int | None = None  # environment steps to train for; 12000 if not given
     utd: int | None = None  # critic updates per environment step; 4 if not given; fixed for a run
+    batch: int | None = None  # transitions in each update; 256 if not given; fixed for a run
     critics: int | None = None  # above 2, targets use a random pair of them; 2 if not given; fixed for a run
     checkpoint_every: int | None = None  # environment steps; 1000 if not given
     publish_every: int | None = None  # environment steps; 10 if not given
@@ -56,23 +59,25 @@ def run_learner(args: LearnerArgs) -> int:
     args.run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
-        log = stack.enter_context(closing(EpisodeLog(args.run / "experience", task.digest())))
+        perception = perception_for(task)
+        log = stack.enter_context(closing(EpisodeLog(args.run / "experience", perception.digest)))
         if log.position and not args.resume:
             raise ConfigError(
                 f"run folder {args.run} holds {log.position} transitions already; go on with --resume, or name another"
             )
         settings = _settings(args, task, is_started=log.position > 0)
         trainer_config = TrainerConfig(
-            sac=SacConfig(utd_ratio=settings.utd, critics=settings.critics), seed=settings.seed
+            sac=SacConfig(utd_ratio=settings.utd, critics=settings.critics, batch_size=settings.batch),
+            seed=settings.seed,
         )
         config = LearnerConfig(
             max_env_steps=settings.steps,
             publish_every=settings.publish_every,
             checkpoint_every=settings.checkpoint_every,
         )
-        trainer = open_trainer(task, trainer_config, log, run=args.run, demos=settings.demos_folder(args.run))
+        trainer = open_trainer(perception, trainer_config, log, run=args.run, demos=settings.demos_folder(args.run))
         settings.save(args.run)
-        link = stack.enter_context(ZmqLearnerLink(task.digest(), port=args.port))
+        link = stack.enter_context(ZmqLearnerLink(perception.digest, port=args.port))
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
         learner = Learner(trainer, link, log, metrics, task, config, args.run)
         learner.start(resume=args.resume)
@@ -94,19 +99,22 @@ def _settings(args: LearnerArgs, task: TaskConfig, *, is_started: bool) -> RunSe
         steps=args.steps,
         utd=args.utd,
         critics=args.critics,
+        batch=args.batch,
         checkpoint_every=args.checkpoint_every,
         publish_every=args.publish_every,
     )
 
 
-def open_trainer(task: TaskConfig, config: TrainerConfig, log: EpisodeLog, *, run: Path, demos: Path | None) -> Trainer:
+def open_trainer(
+    perception: Perception, config: TrainerConfig, log: EpisodeLog, *, run: Path, demos: Path | None
+) -> Trainer:
     """Return the trainer of a run folder, over its open log.
 
     Raises:
         DataError: there are no demonstrations where `demos` says, or they are of another task.
     """
-    demonstrations = load_episodes(demos, task_digest=task.digest()) if demos is not None else ()
-    return Trainer(task.env_spec(), config, demonstrations, log, Checkpoints(run / "checkpoints"))
+    demonstrations = load_demonstrations(demos, perception) if demos is not None else ()
+    return Trainer(perception, config, demonstrations, log, Checkpoints(run / "checkpoints"))
 
 
 @contextmanager

@@ -11,7 +11,13 @@ from serl_core.data.episode_file import episodes_digest, write_atomically
 from serl_core.errors import ConfigError, DataError
 
 FILE = "learner.json"
-FIXED = ("task", "seed", "utd", "critics")  # with another one, and with other demonstrations, it is another run
+FIXED = (
+    "task",
+    "seed",
+    "utd",
+    "critics",
+    "batch",
+)  # with another one, and with other demonstrations, it is another run
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +29,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
     utd: int = SacConfig.utd_ratio
     critics: int = SacConfig.critics
+    batch: int = SacConfig.batch_size
     steps: int = LearnerConfig.max_env_steps
     checkpoint_every: int = LearnerConfig.checkpoint_every
     publish_every: int = LearnerConfig.publish_every

@@ -18,9 +18,12 @@ from learners.pacing import Pacing
 from serl_core.agents.policy import is_finite
 from serl_core.agents.sac import Sac, SacConfig
 from serl_core.data.episode_log import EpisodeLog
+from serl_core.data.frames import decompress
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.errors import ConfigError, LearningError
+from serl_core.networks.encoders import blank_observation
+from serl_core.networks.perception import Perception
 from serl_core.transport.interface import PolicyWeights
 from serl_core.types import EnvSpec, Observation, Transition
 
@@ -45,7 +48,7 @@ class Trainer:
     """Learns from transitions as they come.
 
     Args:
-        spec: of the task.
+        perception: how the task sees, and so the shapes of all that comes.
         config: see there.
         demonstrations: episodes recorded before; every step counts as a human's.
         log: every transition that is inserted must stand in it already, in the same order.
@@ -54,19 +57,22 @@ class Trainer:
 
     def __init__(
         self,
-        spec: EnvSpec,
+        perception: Perception,
         config: TrainerConfig,
         demonstrations: Iterable[Sequence[Transition]],
         log: EpisodeLog,
         checkpoints: Checkpoints,
     ) -> None:
-        self.spec = spec
+        self.perception = perception
+        self.spec = spec = perception.stored
         self.config = config
-        self.agent = Sac(spec, config.sac)
+        self.agent = Sac(perception.spec, config.sac, perception.frozen and perception.frozen.encode)
         self.pacing = Pacing(training_starts=config.training_starts)
         self.policy_version = 0
         self.updates = 0  # of the critics, since the start of the run
-        self.demonstrations = ReplayBuffer.holding(spec, demonstrations)
+        self.demonstrations = ReplayBuffer.holding(
+            spec, ([as_stored(transition, spec) for transition in episode] for episode in demonstrations)
+        )
         self.online = ReplayBuffer(spec, config.online_capacity)
         self._mixture = Mixture(self.demonstrations, self.online, config.demo_fraction)
         self._log = log
@@ -84,7 +90,7 @@ class Trainer:
     def insert(self, transitions: Iterable[Transition]) -> None:
         """Take in new online transitions, which the log already holds."""
         for transition in transitions:
-            self.online.insert(transition)
+            self.online.insert(as_stored(transition, self.spec))
             self.pacing.inserted(1)
             provenance = transition.provenance
             assert provenance is not None  # else the buffer has refused it
@@ -118,7 +124,7 @@ class Trainer:
         """Compile the update, so that the first one is as fast as the others. Learns nothing."""
         shape = (self.config.sac.utd_ratio, self.config.sac.batch_size)
         zeros = np.zeros(shape, np.float32)
-        blank = Observation(proprio=np.zeros((*shape, self.spec.proprio_size), np.float32))
+        blank = blank_observation(self.spec, shape)
         batch = Transition(
             observation=blank,
             action=np.zeros((*shape, self.spec.action.size), np.float32),
@@ -197,7 +203,7 @@ class Trainer:
             assert provenance is not None  # else it could not be logged
             self.policy_version = max(self.policy_version, provenance.policy_version)
             if provenance.sequence <= before.get(provenance.session, -1):
-                self.online.insert(transition)
+                self.online.insert(as_stored(transition, self.spec))
             else:
                 tail.append(transition)
         missing = self.pacing.env_steps + len(tail) - self._log.position
@@ -258,3 +264,20 @@ def _require_same_config(saved: dict[str, Any], wanted: dict[str, Any], name: st
             _require_same_config(old, new, f"{name}.{key}")
         elif old != new:
             raise ConfigError(f"{name}.{key}: the run was started with {old}, got {new}; resume with the same")
+
+
+def as_stored(transition: Transition, spec: EnvSpec) -> Transition:
+    """Return a transition as the buffer keeps it: without frames, and with images out of them if the spec has some.
+
+    Raises:
+        DataError: a frame cannot be read.
+    """
+
+    def convert(observation: Observation) -> Observation:
+        images = decompress(observation.frames) if spec.image_shapes and not observation.images else observation.images
+        features = {} if spec.image_shapes else observation.features
+        return Observation(proprio=observation.proprio, images=images, features=features)
+
+    return transition._replace(
+        observation=convert(transition.observation), next_observation=convert(transition.next_observation)
+    )

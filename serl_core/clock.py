@@ -3,11 +3,14 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
+
+KEPT_TICKS = 1000
 
 
 class ManualClock:
@@ -33,8 +36,8 @@ class Rate:
     """Ticks at k / hz after the first, whatever the work between them took: it does not drift.
 
     A tick that is already past when it is asked for is skipped, not caught up: the next one on the
-    same schedule follows, so that a pause never ends in a burst of commands. Late ticks are counted
-    in `late`, never hidden.
+    same schedule follows, so that a pause never ends in a burst of commands. Such late ticks are counted
+    in `late`, never hidden. `late_s` has how late each of the last 1000 ticks was, in seconds.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Rate:
     ) -> None:
         self.period_s = 1.0 / hz
         self.late = 0
+        self.late_s: deque[float] = deque(maxlen=KEPT_TICKS)
         self._clock = clock
         self._sleep = sleep
         self._next_s: float | None = None
@@ -56,7 +60,8 @@ class Rate:
     def remaining_s(self) -> float:
         """Return the seconds until the next tick, at least 0, and move the schedule on to the one after it.
 
-        Use it when something else does the waiting: the robot server replies at the tick.
+        Use it when something else does the waiting, as the robot server, which replies at the tick; then
+        call `arrived`.
         """
         now_s = self._clock()
         if self._next_s is None:
@@ -64,12 +69,19 @@ class Rate:
         late_s = now_s - self._next_s
         if late_s > 0:
             self.late += 1
+            self.late_s.append(late_s)
             logger.warning("control tick late by %.1f ms", 1e3 * late_s)
             self._next_s += math.ceil(late_s / self.period_s) * self.period_s
         left_s = max(self._next_s - now_s, 0.0)
         self._next_s += self.period_s
         return left_s
 
+    def arrived(self) -> None:
+        """Take note of how late the tick that was waited for is."""
+        assert self._next_s is not None, "nothing was waited for: call remaining_s() first"
+        self.late_s.append(max(self._clock() - (self._next_s - self.period_s), 0.0))
+
     def wait(self) -> None:
         """Sleep to the next tick."""
         self._sleep(self.remaining_s())
+        self.arrived()

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import msgspec
@@ -280,6 +280,8 @@ class RewardConfig:
         _above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")
         if self.frames < 1:
             raise ConfigError(f"RewardConfig.frames: must be at least 1, got {self.frames}")
+        if self.max_tcp_z_m is not None and not math.isfinite(self.max_tcp_z_m):
+            raise ConfigError(f"RewardConfig.max_tcp_z_m: must be finite or None, got {self.max_tcp_z_m} m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +312,11 @@ class TaskConfig:
         _check_pose("TaskConfig.target_pose", self.target_pose)
         if self.time_limit_steps < 1:
             raise ConfigError(f"TaskConfig.time_limit_steps: must be at least 1, got {self.time_limit_steps}")
+        if self.reward.kind is RewardKind.CLASSIFIER and not self.observation.cameras:
+            raise ConfigError(
+                f"RewardConfig.kind: 'classifier' judges images and task {self.name!r} has no camera; give "
+                "ObservationConfig.cameras one, or choose sim_truth or pose"
+            )
         self._check_speed("translation_m", self.action.translation_m, MAX_SPEED_M_S, "m")
         self._check_speed("rotation_rad", self.action.rotation_rad, MAX_SPEED_RAD_S, "rad")
         self._check_places()
@@ -367,9 +374,17 @@ class TaskConfig:
         """Return the whole config as indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
-    def digest(self) -> str:
-        """Return a short hash of the whole config: actor and learner must agree on it."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+    def digest(self, features: str = "") -> str:
+        """Return a short hash of the whole config: actor and learner must agree on it.
+
+        Args:
+            features: for a task with images, what they are turned into and by which encoder: it takes the
+                place of the `EncoderConfig` and is appended after a ``+``.
+        """
+        observation = replace(self.observation, encoder=EncoderConfig())
+        encoded = msgspec.json.encode(replace(self, observation=observation), order="sorted")
+        task = hashlib.sha256(encoded).hexdigest()[:16]
+        return f"{task}+{features}" if features else task
 
 
 def _between(name: str, value: float, low: float, high: float, unit: str) -> None:

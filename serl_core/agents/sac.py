@@ -5,13 +5,13 @@ then one update of the policy and of the temperature, in one compiled program.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -19,11 +19,15 @@ from serl_core.agents.base import Metrics, Params
 from serl_core.agents.losses import critic_loss, policy_loss, td_target, temperature_loss
 from serl_core.agents.policy import PolicyConfig, TanhGaussianPolicy
 from serl_core.errors import ConfigError
-from serl_core.networks.encoders import encoder_for
+from serl_core.networks.augmentation import random_shift
+from serl_core.networks.encoders import blank_observation, encode, init_encoder
 from serl_core.networks.heads import CriticEnsemble
 from serl_core.types import EnvSpec, Observation, Transition
 
 _CRITICS, _POLICY = 0, 1
+
+Frozen = Callable[[jax.Array], jax.Array]
+"""Images uint8 [*b h w 3] -> features float16 [*b fh fw fc]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class SacConfig:
     tau: float = 0.005  # how far the target critics follow per critic update
     learning_rate: float = 3e-4
     initial_temperature: float = 0.01
+    temperature_learning_rate: float = 3e-4
     target_entropy: float | None = None  # None: minus half the action's size
     average_horizon: int = 1000  # policy updates that the final, averaged policy looks back on
 
@@ -53,7 +58,12 @@ class SacConfig:
             raise ConfigError(f"SacConfig.critic_hidden: needs layers of at least 1 unit, got {self.critic_hidden}")
         if not 0.0 <= self.gamma < 1.0:
             raise ConfigError(f"SacConfig.gamma: must be at least 0 and below 1, got {self.gamma}")
-        _above_zero(learning_rate=self.learning_rate, initial_temperature=self.initial_temperature, tau=self.tau)
+        _above_zero(
+            learning_rate=self.learning_rate,
+            temperature_learning_rate=self.temperature_learning_rate,
+            initial_temperature=self.initial_temperature,
+            tau=self.tau,
+        )
         if self.tau > 1.0:
             raise ConfigError(f"SacConfig.tau: must be at most 1, got {self.tau}")
 
@@ -86,16 +96,25 @@ class Batch(NamedTuple):
 
 
 class Sac:
-    """The algorithm for one spec. Holds configuration only; all change is in the state it returns."""
+    """The algorithm for one spec. Holds configuration only; all change is in the state it returns.
 
-    def __init__(self, spec: EnvSpec, config: SacConfig) -> None:
+    The critics have one encoder among them, and train it; the policy reads what it makes of an observation.
+
+    Args:
+        spec: of what the networks read: features, not images.
+        config: the method's numbers.
+        frozen: turns the images of a batch into features, where batches have images.
+    """
+
+    def __init__(self, spec: EnvSpec, config: SacConfig, frozen: Frozen | None = None) -> None:
         self.spec = spec
         self.config = config
+        self._frozen = frozen
         self.policy = TanhGaussianPolicy(spec, config.policy)
-        encoder = encoder_for(spec)
-        self.critics = CriticEnsemble(encoder, config.critics, config.critic_hidden)
-        self._target_critics = CriticEnsemble(encoder, config.target_critics, config.critic_hidden)
+        self._critics = CriticEnsemble(config.critics, config.critic_hidden)
+        self._target_critics = CriticEnsemble(config.target_critics, config.critic_hidden)
         self._optimizer = optax.adam(config.learning_rate)
+        self._temperature_optimizer = optax.adam(config.temperature_learning_rate)
         self._target_entropy = -spec.action.size / 2 if config.target_entropy is None else config.target_entropy
         self._first_state = jax.jit(self._init)
         self._update = jax.jit(self._run_updates, donate_argnums=0)
@@ -115,7 +134,11 @@ class Sac:
 
     def policy_params(self, state: SacState) -> Params:
         """Return what the actor needs to act."""
-        return state.policy
+        return state.policy | _encoder_of(state.critic)
+
+    def q(self, params: Params, observation: Observation, action: jax.Array) -> Float[Array, "n b"]:
+        """Return the critics' values with the parameters `SacState.critic`."""
+        return _q(self._critics, params, self.policy.encode(params, observation), action)
 
     def final_policy_params(self, state: SacState) -> Params:
         """Return the average of the policy's weights over about the last `average_horizon` updates.
@@ -125,30 +148,32 @@ class Sac:
         return state.averaged_policy
 
     def _init(self, key: jax.Array) -> SacState:
-        key, policy_key, critic_key = jax.random.split(key, 3)
-        policy = self.policy.init(key=policy_key)
-        observation = Observation(proprio=np.zeros((1, self.spec.proprio_size), np.float32))
-        critic = self.critics.init(critic_key, observation, jnp.zeros((1, self.spec.action.size)))["params"]
+        key, policy_key, critic_key, encoder_key = jax.random.split(key, 4)
+        encoder = init_encoder(self.policy.encoder, self.spec, key=encoder_key)
+        policy = self.policy.init_head(encoder, key=policy_key)
+        encoded = self.policy.encode(encoder, blank_observation(self.spec, (1,)))
+        critic = self._critics.init(critic_key, encoded, jnp.zeros((1, self.spec.action.size)))["params"] | encoder
         log_temperature = jnp.asarray(math.log(self.config.initial_temperature), jnp.float32)
         zero = jnp.zeros((), jnp.int32)
         return SacState(
             key=key,
             policy=policy,
             policy_optimizer=self._optimizer.init(policy),
-            averaged_policy=policy,
+            averaged_policy=policy | encoder,
             policy_updates=zero,
             critic=critic,
             critic_optimizer=self._optimizer.init(critic),
             target_critic=critic,
             log_temperature=log_temperature,
-            temperature_optimizer=self._optimizer.init(log_temperature),
+            temperature_optimizer=self._temperature_optimizer.init(log_temperature),
             skipped=zero,
             skipped_in_a_row=jnp.zeros(2, jnp.int32),
         )
 
     def _run_updates(self, state: SacState, batch: Batch) -> tuple[SacState, Metrics]:
-        key, critic_key, policy_key = jax.random.split(state.key, 3)
+        key, critic_key, policy_key, image_key = jax.random.split(state.key, 4)
         state = state._replace(key=key)
+        batch = self._with_features(batch, image_key)
         keys = jax.random.split(critic_key, batch.reward.shape[0])
         state, critic_metrics = jax.lax.scan(self._update_critic, state, (batch, keys))
         last = jax.tree.map(lambda leaf: leaf[-1], batch.observation)
@@ -156,48 +181,78 @@ class Sac:
         counts = {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row.max()}
         return state, Metrics({name: value.mean() for name, value in critic_metrics.items()} | policy_metrics | counts)
 
+    def _with_features(self, batch: Batch, key: jax.Array) -> Batch:
+        """Return the batch with features instead of images, each image shifted at random before."""
+        frozen = self._frozen
+        if not batch.observation.images or frozen is None:
+            return batch
+
+        def of_one_update(inputs: tuple[Observation, jax.Array]) -> Observation:
+            observation, key = inputs
+            keys = jax.random.split(key, len(observation.images))
+            features: dict[str, Any] = {
+                name: frozen(random_shift(jnp.asarray(image), key=image_key))
+                for (name, image), image_key in zip(observation.images.items(), keys, strict=True)
+            }
+            return Observation(observation.proprio, features=features)
+
+        first, second = jax.random.split(key)
+        updates = batch.reward.shape[0]
+        return batch._replace(
+            observation=jax.lax.map(of_one_update, (batch.observation, jax.random.split(first, updates))),
+            next_observation=jax.lax.map(of_one_update, (batch.next_observation, jax.random.split(second, updates))),
+        )
+
     def _update_critic(self, state: SacState, inputs: tuple[Batch, jax.Array]) -> tuple[SacState, dict[str, jax.Array]]:
         batch, key = inputs
         config = self.config
         action_key, members_key = jax.random.split(key)
         # Drawn here and not for all batches at once: that much would not stay in the processor's cache.
-        next_action = self.policy.sample(state.policy, batch.next_observation, key=action_key)
-        target_params = state.target_critic
+        next_encoded = self.policy.encode(state.critic, batch.next_observation)
+        next_action = self.policy.sample_encoded(state.policy, next_encoded, key=action_key)
+        target = state.target_critic
         if config.target_critics < config.critics:
             members = jax.random.choice(members_key, config.critics, (config.target_critics,), replace=False)
-            target_params = jax.tree.map(lambda leaf: leaf[members], target_params)
-        next_q = _q(self._target_critics, target_params, batch.next_observation, next_action)
-        target = td_target(batch.reward, batch.discount, next_q, config.gamma)
+            target = target | {"mlp": jax.tree.map(lambda leaf: leaf[members], target["mlp"])}
+        next_encoded = self.policy.encode(target, batch.next_observation)
+        next_q = _q(self._target_critics, target, next_encoded, next_action)
+        goal = td_target(batch.reward, batch.discount, next_q, config.gamma)
 
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            q = _q(self.critics, params, batch.observation, batch.action)
-            return critic_loss(q, target), q.mean()
+            q = _q(self._critics, params, encode(self.policy.encoder, params, batch.observation), batch.action)
+            return critic_loss(q, goal), q.mean()
 
         (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
-        critic, optimizer, is_good = self._apply(gradient, value, state.critic, state.critic_optimizer)
+        critic, optimizer, is_good = _apply(self._optimizer, gradient, value, state.critic, state.critic_optimizer)
         follow = jnp.where(is_good, config.tau, 0.0)
         target_critic = jax.tree.map(lambda old, new: old + follow * (new - old), state.target_critic, critic)
         state = state._replace(critic=critic, critic_optimizer=optimizer, target_critic=target_critic)
         return _count(state, _CRITICS, is_good), {
             "critic_loss": value,
             "q_mean": q_mean,
-            "target_q_mean": target.mean(),
+            "target_q_mean": goal.mean(),
         }
 
     def _update_policy(
         self, state: SacState, observation: Observation, key: jax.Array
     ) -> tuple[SacState, dict[str, jax.Array]]:
+        encoded = self.policy.encode(state.critic, observation)
+
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            action, log_prob = self.policy.sample_with_log_prob(params, observation, key=key)
-            q = _q(self.critics, state.critic, observation, action)
+            action, log_prob = self.policy.sample_with_log_prob(params, encoded, key=key)
+            q = _q(self._critics, state.critic, encoded, action)
             return policy_loss(log_prob, q, jnp.exp(state.log_temperature)), -log_prob.mean()
 
         (value, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
-        policy, optimizer, is_good = self._apply(gradient, value, state.policy, state.policy_optimizer)
+        policy, optimizer, is_good = _apply(self._optimizer, gradient, value, state.policy, state.policy_optimizer)
 
         temperature_gradient = jax.grad(temperature_loss)(state.log_temperature, entropy, self._target_entropy)
-        log_temperature, temperature_optimizer, _ = self._apply(
-            temperature_gradient, value, state.log_temperature, state.temperature_optimizer
+        log_temperature, temperature_optimizer, _ = _apply(
+            self._temperature_optimizer,
+            temperature_gradient,
+            value,
+            state.log_temperature,
+            state.temperature_optimizer,
         )
         updates = state.policy_updates + is_good
         # A plain mean until the horizon is full, then an exponential one: the first weights leave no trace.
@@ -205,7 +260,9 @@ class Sac:
         state = state._replace(
             policy=policy,
             policy_optimizer=optimizer,
-            averaged_policy=jax.tree.map(lambda old, new: old + follow * (new - old), state.averaged_policy, policy),
+            averaged_policy=jax.tree.map(
+                lambda old, new: old + follow * (new - old), state.averaged_policy, policy | _encoder_of(state.critic)
+            ),
             policy_updates=updates,
             log_temperature=log_temperature,
             temperature_optimizer=temperature_optimizer,
@@ -216,20 +273,26 @@ class Sac:
             "temperature": jnp.exp(log_temperature),
         }
 
-    def _apply(
-        self, gradient: Params, loss: jax.Array, params: Params, optimizer: Any
-    ) -> tuple[Params, Any, Bool[Array, ""]]:
-        """Return parameters and optimiser after one step, or as they were if anything is not finite."""
-        square = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient))
-        is_good = jnp.isfinite(loss + square)
-        updates, new_optimizer = self._optimizer.update(gradient, optimizer)
-        keep = partial(jnp.where, is_good)
-        new_params = optax.apply_updates(params, updates)
-        return jax.tree.map(keep, new_params, params), jax.tree.map(keep, new_optimizer, optimizer), is_good
+
+def _apply(
+    optimizer: optax.GradientTransformation, gradient: Params, loss: jax.Array, params: Params, state: Any
+) -> tuple[Params, Any, Bool[Array, ""]]:
+    """Return parameters and the optimiser's state after one step, or as they were if anything is not finite."""
+    square = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient))
+    is_good = jnp.isfinite(loss + square)
+    updates, new_state = optimizer.update(gradient, state)
+    keep = partial(jnp.where, is_good)
+    new_params = optax.apply_updates(params, updates)
+    return jax.tree.map(keep, new_params, params), jax.tree.map(keep, new_state, state), is_good
 
 
-def _q(critics: CriticEnsemble, params: Params, observation: Observation, action: jax.Array) -> Float[Array, "n b"]:
-    return jnp.asarray(critics.apply({"params": params}, observation, action))
+def _q(critics: CriticEnsemble, params: Params, encoded: jax.Array, action: jax.Array) -> Float[Array, "n b"]:
+    return jnp.asarray(critics.apply({"params": {"mlp": params["mlp"]}}, encoded, action))
+
+
+def _encoder_of(params: Params) -> Params:
+    """Return what `params` has under ``encoder``, still under that name."""
+    return {name: branch for name, branch in params.items() if name == "encoder"}
 
 
 def _count(state: SacState, network: int, is_good: Bool[Array, ""]) -> SacState:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -18,6 +18,8 @@ from rich.console import Console
 from serl_core.cli.processes import ProcessGroup, ended_by_signals
 from serl_core.cli.progress import TrainingProgress
 from serl_core.cli.report import Summary, demonstration_cycle_s, write_report
+from serl_core.cli.report_vision import classifier_line, encoder_of
+from serl_core.config import RewardKind
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, SerlError
 from serl_core.robots.http_client import HttpRobot
@@ -33,7 +35,22 @@ ACTOR_GRACE_S = 10.0  # between the actor's end and the learner's
 class Observations(Enum):
     """What the policy learns from."""
 
-    STATE = "state"
+    PIXELS = "pixels"  # the wrist camera; an image classifier gives the reward
+    STATE = "state"  # the tool's pose relative to the socket; the simulator gives the reward
+
+
+class Recipe(NamedTuple):
+    """How the demo trains from one kind of observation."""
+
+    task: str
+    utd: int
+    batch: int
+
+
+RECIPES = {
+    Observations.PIXELS: Recipe("ram_insertion_pixels", utd=2, batch=128),
+    Observations.STATE: Recipe("ram_insertion", utd=4, batch=256),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +59,9 @@ class DemoArgs:
 
     seed: int = 0
     steps: int = 12_000  # environment steps of training; ten a second of robot time
-    obs: Annotated[Observations, tyro.conf.EnumChoicesFromValues] = Observations.STATE
+    obs: Annotated[Observations, tyro.conf.EnumChoicesFromValues] = Observations.PIXELS
     run: Path | None = None  # folder of the run; a new one under runs/ if not given
-    task: str = "ram_insertion"
+    task: str | None = None  # another task than that of the observations
     demonstrations: int = 20
     trials: int = 50  # of the final evaluation
 
@@ -57,7 +74,8 @@ class DemoArgs:
 def run_demo(args: DemoArgs) -> int:
     """Run the demo; return 0 if the policy succeeds in at least 95 % of the trials, else 1."""
     console = Console()
-    config = load_task(args.task).config
+    task = args.task or RECIPES[args.obs].task
+    config = load_task(task).config
     if config.scene is None:
         raise ConfigError(
             f"task {config.name!r}: has no simulated scene; give TaskConfig.scene one, or start the programs"
@@ -68,22 +86,27 @@ def run_demo(args: DemoArgs) -> int:
     with ended_by_signals(), ProcessGroup(run / "logs") as group:
         robot = _start_robot(group, run, config.scene, args.seed)
         console.print(f"[bold]{config.name}[/bold] in {run}")
-        console.print(f"robot server at {robot}; recording {args.demonstrations} demonstrations")
-        common = ["--task", args.task, "--seed", str(args.seed)]
+        console.print(f"robot server at {robot}")
+        common = ["--task", task, "--robot", robot]
+        seeded = [*common, "--seed", str(args.seed)]
+        judge = _classifier(group, run, seeded, console) if config.reward.kind is RewardKind.CLASSIFIER else []
+        console.print(f"recording {args.demonstrations} demonstrations")
         group.start(
             "recorder",
-            ["record", *common, "--robot", robot, "--out", str(run / "demos"), "--count", str(args.demonstrations)],
+            ["record", *seeded, *judge, "--out", str(run / "demos"), "--count", str(args.demonstrations)],
         )
         group.wait("recorder", PHASE_TIMEOUT_S)
         demo_cycle_s = demonstration_cycle_s(run / "demos", config.control_hz)
+        if encoder := encoder_of(run / "demos"):
+            console.print(f"frozen encoder {encoder}")
         console.print(f"demonstrations take {demo_cycle_s:.1f} s each; starting learner and actor")
-        _train(group, run, args, robot, common, console)
+        _train(group, run, args, task, [*seeded, *judge], console)
         training_s = time.monotonic() - started_s
         robot_s = HttpRobot(robot, owner="demo").state().stamp_s
         console.print(f"evaluating the final policy alone on {args.trials} trials")
         group.start(
             "evaluation",
-            ["eval", "--task", args.task, "--robot", robot, "--policy", str(run / "policy.safetensors")]
+            ["eval", *common, *judge, "--policy", str(run / "policy.safetensors")]
             + ["--trials", str(args.trials), "--out", str(run / "eval.json")],
         )
         group.wait("evaluation", PHASE_TIMEOUT_S)
@@ -136,15 +159,38 @@ def _start_robot(group: ProcessGroup, run: Path, scene: str, seed: int) -> str:
     return group.wait_for_file("robot server", ready, START_TIMEOUT_S)
 
 
-def _train(group: ProcessGroup, run: Path, args: DemoArgs, robot: str, common: list[str], console: Console) -> None:
+def _classifier(group: ProcessGroup, run: Path, seeded: list[str], console: Console) -> list[str]:
+    """Record labelled frames and train the reward classifier on them; return the option that names it."""
+    folder = run / "classifier"
+    console.print("recording frames with and without success, and training the reward classifier on them")
+    group.start("frames", ["classifier", "record", *seeded, "--out", str(folder / "frames")])
+    group.wait("frames", PHASE_TIMEOUT_S)
+    group.start(
+        "classifier",
+        ["classifier", "train", *_without(seeded, "--robot"), "--data", str(folder / "frames"), "--out", str(folder)],
+    )
+    group.wait("classifier", PHASE_TIMEOUT_S)
+    console.print(classifier_line(folder))
+    return ["--classifier", str(folder / "classifier.safetensors")]
+
+
+def _without(options: list[str], name: str) -> list[str]:
+    place = options.index(name)
+    return options[:place] + options[place + 2 :]
+
+
+def _train(group: ProcessGroup, run: Path, args: DemoArgs, task: str, actor: list[str], console: Console) -> None:
+    """Train with three processes; `actor` are the actor's options."""
     ready = run / "learner.address"
+    recipe = RECIPES[args.obs]
     group.start(
         "learner",
-        ["learner", *common, "--run", str(run), "--demos", str(run / "demos"), "--steps", str(args.steps)]
+        ["learner", "--task", task, "--seed", str(args.seed), "--run", str(run), "--demos", str(run / "demos")]
+        + ["--steps", str(args.steps), "--utd", str(recipe.utd), "--batch", str(recipe.batch)]
         + ["--port", "0", "--ready-file", str(ready)],
     )
     learner = group.wait_for_file("learner", ready, START_TIMEOUT_S)
-    group.start("actor", ["actor", *common, "--robot", robot, "--learner", learner, "--run", str(run)])
+    group.start("actor", ["actor", *actor, "--learner", learner, "--run", str(run)])
     quiet_since_s = actor_seen_s = time.monotonic()
     size = 0
     with TrainingProgress(run, args.steps, console) as progress:

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from serl_core.data.episode_log import load_episode
-from serl_core.errors import DataError
+from serl_core.errors import DataError, RobotError
 
 PARTS = {
     "robot server": ("fastapi", "uvicorn"),
-    "simulation": ("mujoco",),
+    "simulation": ("mujoco", "cv2"),
     "learner and actor": ("jax", "flax", "optax", "orbax.checkpoint", "matplotlib"),
     "FR3 through libfranka": ("franky",),
     "RealSense": ("pyrealsense2",),
@@ -42,6 +42,8 @@ def run_doctor(args: DoctorArgs) -> int:
     for part, modules in PARTS.items():
         missing = [name for name in modules if not _is_installed(name)]
         console.print(f"{part}: " + ("installed" if not missing else f"not installed ({', '.join(missing)})"))
+    if _is_installed("mujoco"):
+        console.print(f"simulated cameras: {_drawing()}", soft_wrap=True)
     if args.run is None:
         return 0
     damaged = list(_damaged(args.run))
@@ -49,6 +51,18 @@ def run_doctor(args: DoctorArgs) -> int:
         console.print(f"[red]damaged[/red] {message}")
     console.print(f"{args.run}: {len(damaged)} damaged files")
     return 1 if damaged else 0
+
+
+def _drawing() -> str:
+    """Return how the simulator draws its cameras' pictures, or what it lacks for it."""
+    from robot_servers.sim.gl import gl_backend, import_mujoco, open_context
+
+    try:
+        import_mujoco()
+        open_context().free()
+    except RobotError as error:
+        return str(error)
+    return f"drawn with {gl_backend()}"
 
 
 def _is_installed(module: str) -> bool:

@@ -13,23 +13,32 @@ from serl_core.errors import SerlError
 
 
 class Command(NamedTuple):
-    """A program: where its arguments and its entry stand, and what it is for."""
+    """A program: where its arguments and its entry stand, and what it is for.
+
+    `niceness` lowers the priority of its process, as `nice` does: the control loop goes before the training.
+    """
 
     module: str
     args: str
     run: str
     summary: str
+    niceness: int = 0
 
 
 COMMANDS = {
     "demo": Command("serl_core.cli.demo", "DemoArgs", "run_demo", "record, train, evaluate and report, in simulation"),
     "train": Command("serl_core.cli.train", "TrainArgs", "run_train", "train in one process, reproducible to the bit"),
     "robot-server": Command("robot_servers.main", "RobotServerArgs", "run_robot_server", "serve one arm over HTTP"),
-    "learner": Command("learners.main", "LearnerArgs", "run_learner", "train from what the actors send"),
+    "learner": Command("learners.main", "LearnerArgs", "run_learner", "train from what the actors send", niceness=5),
     "actor": Command("actors.main", "ActorArgs", "run_actor", "run the policy on the arm, take in corrections"),
     "record": Command("actors.main", "RecordArgs", "run_record", "record demonstrations"),
     "eval": Command("actors.main", "EvalArgs", "run_eval", "score a policy alone, on a fixed grid of starts"),
+    "classifier": Command(
+        "serl_core.cli.classifier", "ClassifierArgs", "run_classifier", "record, train, eval, review: reward classifier"
+    ),
     "report": Command("serl_core.cli.report", "ReportArgs", "run_report", "write a run's report.html anew"),
+    "weights": Command("serl_core.cli.weights", "WeightsArgs", "run_weights", "convert ResNet-10's published weights"),
+    "encoder": Command("serl_core.cli.encoder", "EncoderArgs", "run_encoder", "train the small image encoder anew"),
     "doctor": Command("serl_core.cli.doctor", "DoctorArgs", "run_doctor", "check this machine, or a run's files"),
 }
 
@@ -54,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         _set_up_logging(os.environ.get("SERL_LOG", "INFO"))
         args_type, run = _load(COMMANDS[name])
         args = tyro.cli(args_type, args=rest, prog=f"serl {name}", description=COMMANDS[name].summary)
+        os.nice(COMMANDS[name].niceness)  # before there is any other thread: those begin with this one's
         return run(args) or 0
     except SerlError as error:
         print(f"serl {name}: {error}", file=sys.stderr)
@@ -76,11 +86,12 @@ def _set_up_logging(level: str) -> None:
     if level not in logging.getLevelNamesMapping():
         raise SerlError(f"SERL_LOG: must be one of {', '.join(logging.getLevelNamesMapping())}, got {level!r}")
     logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax", "matplotlib"):
+    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax", "matplotlib", "OpenGL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _load(command: Command) -> tuple[type[Any], Callable[[Any], int | None]]:
+def _load(command: Command) -> tuple[Any, Callable[[Any], int | None]]:
+    """Return the type of a program's arguments (a dataclass, or a union of those of its parts) and its entry."""
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:

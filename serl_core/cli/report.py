@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 from matplotlib.figure import Figure
 
+from serl_core.cli.report_vision import vision_sections
 from serl_core.data.episode_log import load_episodes
 from serl_core.data.metrics_file import read_metrics
 from serl_core.errors import DataError
@@ -22,6 +23,8 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
 table{border-collapse:collapse}td,th{padding:.25rem .9rem .25rem 0;text-align:left;border-bottom:1px solid #dde3ea}
 td.n{font-variant-numeric:tabular-nums;text-align:right}img{max-width:100%}pre{background:#f4f6f8;padding:1rem;overflow:auto}
 .grid{display:flex;flex-wrap:wrap;gap:4px}.cell{width:2.2rem;text-align:center;border-radius:3px;font-size:.8rem;color:#fff}
+.pixels{display:flex;gap:8px;margin:.6rem 0}.pixels figure{margin:0}.pixels img{width:192px;image-rendering:pixelated}
+figcaption{font-size:.8rem;color:#5a6675}
 .ok{background:#1f7a4d}.bad{background:#b3261e}
 """
 
@@ -89,7 +92,7 @@ def write_report(run: Path) -> Path:
     demo_cycle_s = summary.get("demonstration_cycle_s")
     parts = [
         f"<h1>{html.escape(run.name)}</h1>",
-        _summary_table(summary or {k: v for k, v in evaluation.items() if k != "trials_detail"}),
+        _summary_table(summary or {k: v for k, v in evaluation.items() if k not in ("trials_detail", "verdicts")}),
         "<h2>Training</h2>",
         "<p>Running means over 20 episodes, as in the paper. An episode counts as a success of the policy only if "
         "nobody intervened in it.</p>",
@@ -97,6 +100,7 @@ def write_report(run: Path) -> Path:
             f'<img alt="{html.escape(title)}" src="data:image/png;base64,{picture}">'
             for title, picture in _curves(episodes, demo_cycle_s)
         ),
+        *vision_sections(run, evaluation),
         "<h2>Evaluation, trial by trial</h2>",
         _trials(evaluation),
         "<h2>Task</h2>",

@@ -19,6 +19,7 @@ from actors.actor import ActorLoop
 from actors.evaluate import evaluate
 from actors.main import Program, load_acting_policy, seeds
 from actors.record import record
+from actors.seeing import vision_for
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
 from learners.learner import Learner, LearnerConfig
 from learners.main import open_trainer
@@ -36,6 +37,7 @@ from serl_core.envs.resets import start_grid
 from serl_core.envs.task import Task, load_task
 from serl_core.errors import ConfigError
 from serl_core.networks.compilation import enable_compilation_cache
+from serl_core.networks.perception import Perception, perception_for
 from serl_core.transport.in_process import InProcessHub
 from serl_core.transport.interface import Hello
 
@@ -53,6 +55,8 @@ class TrainArgs:
     trials: int = 50  # of the evaluation at the end; 0 for none
     utd: int = SacConfig.utd_ratio
     critics: int = SacConfig.critics
+    batch: int = SacConfig.batch_size
+    classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     skill: ExpertSkill = field(default_factory=ExpertSkill)
 
 
@@ -72,9 +76,10 @@ def run_train(args: TrainArgs) -> None:
     console.print(f"policy {args.run / 'policy.safetensors'}, sha256 {digest[:16]}")
     if args.trials:
         task = load_task(args.task)
-        policy = load_acting_policy(args.run / "policy.safetensors", task)
+        perception = perception_for(task.config)
+        policy = load_acting_policy(args.run / "policy.safetensors", task.config, perception)
         env_seed, _, _ = seeds(0, Program.EVAL)
-        with _open_env(task, env_seed) as env:
+        with _open_env(task, perception, args, env_seed) as env:
             result = evaluate(env, policy.mode, start_grid(task.config.reset, args.trials))
         result.write(args.run / "eval.json")
         console.print(f"success {result.successes}/{result.trials}, median cycle {result.median_cycle_s} s")
@@ -88,24 +93,25 @@ def train(args: TrainArgs) -> str:
     if any(args.run.iterdir()):
         raise ConfigError(f"run folder {args.run} is not empty; name another one, nothing was changed")
     (args.run / "task.json").write_text(task.config.to_json())
-    _record(args, task)
+    perception = perception_for(task.config)
+    _record(args, task, perception)
     env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
     session = hashlib.md5(f"sync-{args.seed}".encode()).hexdigest()
     with ExitStack() as stack:
-        log = stack.enter_context(closing(EpisodeLog(args.run / "experience", task.config.digest())))
-        sac = SacConfig(utd_ratio=args.utd, critics=args.critics)
+        log = stack.enter_context(closing(EpisodeLog(args.run / "experience", perception.digest)))
+        sac = SacConfig(utd_ratio=args.utd, critics=args.critics, batch_size=args.batch)
         config = TrainerConfig(sac=sac, seed=args.seed)
-        trainer = open_trainer(task.config, config, log, run=args.run, demos=args.run / "demos")
+        trainer = open_trainer(perception, config, log, run=args.run, demos=args.run / "demos")
         hub = InProcessHub()
-        link = stack.enter_context(closing(hub.open_learner(task.config.digest())))
+        link = stack.enter_context(closing(hub.open_learner(perception.digest)))
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
         schedule = LearnerConfig(max_env_steps=args.steps)
         learner = Learner(trainer, link, log, metrics, task.config, schedule, args.run)
         learner.start(resume=False)
         actor = stack.enter_context(closing(hub.actor()))
-        actor.connect(Hello(actor_id="sync", session=session, spec_digest=task.config.digest()), 0.0)
-        env = stack.enter_context(_open_env(task, env_seed))
-        policy = ActingPolicy(task.config.env_spec(), sac.policy, policy_seed)
+        actor.connect(Hello(actor_id="sync", session=session, spec_digest=perception.digest), 0.0)
+        env = stack.enter_context(_open_env(task, perception, args, env_seed))
+        policy = ActingPolicy(perception.spec, sac.policy, policy_seed)
         teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)
         loop = ActorLoop(env, policy.sample, teleop, session=session)
         is_finished = False
@@ -120,23 +126,24 @@ def train(args: TrainArgs) -> str:
     return hashlib.sha256((args.run / "policy.safetensors").read_bytes()).hexdigest()
 
 
-def _record(args: TrainArgs, task: Task) -> None:
+def _record(args: TrainArgs, task: Task, perception: Perception) -> None:
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
-    with _open_env(task, env_seed) as env:
+    with _open_env(task, perception, args, env_seed) as env:
         teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
         idle = np.zeros(task.config.action.spec.size, np.float32)
         loop = ActorLoop(env, lambda _: idle, teleop, session=hashlib.md5(b"demos").hexdigest())
-        record(loop, args.demonstrations, args.run / "demos", task_digest=task.config.digest())
+        record(loop, args.demonstrations, args.run / "demos", task_digest=perception.digest)
 
 
 @contextmanager
-def _open_env(task: Task, seed: int) -> Iterator[ArmEnv]:
+def _open_env(task: Task, perception: Perception, args: TrainArgs, seed: int) -> Iterator[ArmEnv]:
     if task.config.scene is None:
         raise ConfigError(f"task {task.config.name!r}: has no simulated scene to train in")
     service = RobotService(MujocoBackend(task.config.scene, seed=seed, is_lockstep=True), SafetyLimits())
     service.start()
+    vision = vision_for(task.config, perception, classifier=args.classifier, seed=seed)
     try:
-        with ArmEnv(task, LocalRobot(service), seed=seed) as env:
+        with ArmEnv(task, LocalRobot(service), vision=vision, seed=seed) as env:
             yield env
     finally:
         service.close()

@@ -22,6 +22,7 @@ from serl_core.types import EndReason, Observation, Provenance, Transition
 
 VERSION = 1
 SUFFIX = ".safetensors"
+_FRAMES, _ENDS = "observation/frames/", "observation/frame_ends/"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -56,7 +57,11 @@ class Step(NamedTuple):
 
 
 def save_episode(
-    path: Path, transitions: Sequence[Transition], *, task_digest: str, arrivals: Sequence[int] | None = None
+    path: Path,
+    transitions: Sequence[Transition],
+    *,
+    task_digest: str,
+    arrivals: Sequence[int] | None = None,
 ) -> None:
     """Write the steps of one episode to `path`, all or nothing.
 
@@ -163,7 +168,7 @@ def load_episodes(directory: Path, *, task_digest: str | None = None) -> Iterato
     Raises:
         DataError: there is no such folder, no episode in it, or one of them is corrupt or of another task.
     """
-    paths = _episode_paths(directory)
+    paths = episode_paths(directory)
     for path in paths if task_digest is not None else ():
         found = load_header(path).task_digest
         if found != task_digest:
@@ -177,12 +182,13 @@ def load_episodes(directory: Path, *, task_digest: str | None = None) -> Iterato
 def episodes_digest(directory: Path) -> str:
     """Return a short hash of the episodes of a folder in the order of their names. Raises as `load_episodes` does."""
     digest = hashlib.sha256()
-    for path in _episode_paths(directory):
+    for path in episode_paths(directory):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _episode_paths(directory: Path) -> list[Path]:
+def episode_paths(directory: Path) -> list[Path]:
+    """Return the episode files of a folder by name. Raises DataError when there are none."""
     if not directory.is_dir():
         raise DataError(f"no folder {directory}: record demonstrations with `serl record`, or name another folder")
     paths = sorted(directory.glob(f"*{SUFFIX}"))
@@ -231,6 +237,7 @@ def _observation_arrays(observation: Observation) -> Arrays:
         "observation/proprio": observation.proprio,
         **{f"observation/images/{name}": image for name, image in observation.images.items()},
         **{f"observation/features/{name}": feature for name, feature in observation.features.items()},
+        **{f"{_FRAMES}{name}": frame for name, frame in observation.frames.items()},
     }
 
 
@@ -245,8 +252,16 @@ def _stack_frames(transitions: Sequence[Transition]) -> Arrays:
         first.append(len(frames) - 1)
         frames.append(_observation_arrays(transition.next_observation))
         second.append(len(frames) - 1)
+    stacked: Arrays = {}
+    for name in frames[0]:
+        arrays = [frame[name] for frame in frames]
+        if name.startswith(_FRAMES):  # of different lengths: end to end, and where each ends
+            stacked[name] = np.concatenate(arrays)
+            stacked[name.replace(_FRAMES, _ENDS)] = np.cumsum([len(array) for array in arrays])
+        else:
+            stacked[name] = np.stack(arrays)
     return {
-        **{name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
+        **stacked,
         "frame": np.array(first, np.int64),
         "next_frame": np.array(second, np.int64),
     }
@@ -257,13 +272,15 @@ def _unstack_frames(arrays: Arrays) -> list[Observation]:
         kind: {
             name.split("/", 2)[2]: array for name, array in arrays.items() if name.startswith(f"observation/{kind}/")
         }
-        for kind in ("images", "features")
+        for kind in ("images", "features", "frames")
     }
+    frames = {name: np.split(joined, arrays[f"{_ENDS}{name}"][:-1]) for name, joined in groups["frames"].items()}
     return [
         Observation(
             proprio=proprio,
             images={name: array[i] for name, array in groups["images"].items()},
             features={name: array[i] for name, array in groups["features"].items()},
+            frames={name: pieces[i] for name, pieces in frames.items()},
         )
         for i, proprio in enumerate(arrays["observation/proprio"])
     ]

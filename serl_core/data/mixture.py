@@ -1,13 +1,10 @@
 """Batches that are half demonstrations and half online experience (RLPD, Ball et al. 2023, section 4.1)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.errors import ConfigError
-from serl_core.types import Observation, Transition
+from serl_core.types import Transition
 
 
 class Mixture:
@@ -48,32 +45,8 @@ class Mixture:
             (self._online, self._online.interventions, np.flatnonzero(is_intervention)),
             (self._online, self._online, np.flatnonzero(~is_demonstration & ~is_intervention)),
         )
-        drawn = [buffer.at(view.draw(rng, places.shape)) for buffer, view, places in sources if len(places)]
-        order = np.empty(utd * batch, np.int64)
-        order[np.concatenate([places for _, _, places in sources])] = np.arange(utd * batch)
-        return _join(drawn, order, (utd, batch))
-
-
-def _join(parts: list[Transition], order: NDArray[np.int64], shape: tuple[int, ...]) -> Transition:
-    """Return the rows of all `parts`, [n ...], in `order`, with leading dims `shape`."""
-
-    def join(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-        joined = np.concatenate(arrays).take(order, axis=0)
-        return joined.reshape(*shape, *joined.shape[1:])
-
-    def join_observations(observations: list[Observation]) -> Observation:
-        return Observation(
-            proprio=join([o.proprio for o in observations]),
-            images={name: join([o.images[name] for o in observations]) for name in observations[0].images},
-            features={name: join([o.features[name] for o in observations]) for name in observations[0].features},
-        )
-
-    return Transition(
-        observation=join_observations([part.observation for part in parts]),
-        action=join([part.action for part in parts]),
-        reward=join([np.asarray(part.reward) for part in parts]),
-        discount=join([np.asarray(part.discount) for part in parts]),
-        next_observation=join_observations([part.next_observation for part in parts]),
-        is_intervention=join([np.asarray(part.is_intervention) for part in parts]),
-        end=join([np.asarray(part.end) for part in parts]),
-    )
+        drawn = self._online.empty_batch((utd, batch))
+        for buffer, view, rows in sources:
+            if len(rows):
+                buffer.copy(view.draw(rng, rows.shape), drawn, rows, rng)
+        return drawn

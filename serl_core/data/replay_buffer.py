@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from serl_core.data.rings import Frames, Slots, copy_rows, stored_shapes
 from serl_core.errors import DataError
 from serl_core.types import EndReason, EnvSpec, Observation, Transition
 
-Slots = NDArray[np.int64]
 _NONE = -1
 
 
@@ -60,29 +60,6 @@ class _Tail(NamedTuple):
     sequence: int  # of the step that led there
 
 
-class _Frames:
-    """The frames of observations, by slot."""
-
-    def __init__(self, spec: EnvSpec, capacity: int) -> None:
-        self.proprio = np.zeros((capacity, spec.proprio_size), np.float32)
-        self.images = {name: np.zeros((capacity, *shape), np.uint8) for name, shape in spec.image_shapes.items()}
-        self.features = {name: np.zeros((capacity, *shape), np.float16) for name, shape in spec.feature_shapes.items()}
-
-    def put(self, slot: int, observation: Observation) -> None:
-        self.proprio[slot] = observation.proprio
-        for name, image in observation.images.items():
-            self.images[name][slot] = image
-        for name, feature in observation.features.items():
-            self.features[name][slot] = feature
-
-    def take(self, slots: Slots) -> Observation:
-        return Observation(
-            proprio=self.proprio.take(slots, axis=0),
-            images={name: ring.take(slots, axis=0) for name, ring in self.images.items()},
-            features={name: ring.take(slots, axis=0) for name, ring in self.features.items()},
-        )
-
-
 class View:
     """Some of a buffer's transitions, kept up to date by it."""
 
@@ -105,7 +82,7 @@ class View:
         """
         if not len(self):
             raise DataError("there is no transition to sample from yet")
-        return self._buffer.at(self.draw(rng, shape))
+        return self._buffer.at(self.draw(rng, shape), rng)
 
 
 class ReplayBuffer(View):
@@ -125,7 +102,7 @@ class ReplayBuffer(View):
         self.interventions = View(self, SlotSet(capacity))
         self._overwrites = overwrites
         self._spec = spec
-        self._frames = _Frames(spec, capacity)
+        self._frames = Frames(spec, capacity)
         self._action = np.zeros((capacity, spec.action.size), np.float32)
         self._reward = np.zeros(capacity, np.float32)
         self._discount = np.zeros(capacity, np.float32)
@@ -183,20 +160,43 @@ class ReplayBuffer(View):
         if transition.end == EndReason.RUNNING:
             self._tails[provenance.session] = _Tail(end_slot, provenance.episode, provenance.sequence)
 
-    def at(self, slots: Slots) -> Transition:
+    def at(self, slots: Slots, rng: np.random.Generator | None = None) -> Transition:
         """Return the transitions that begin at `slots` [*b], as a batch with leading dims [*b].
 
-        Fresh contiguous arrays: JAX may keep reading them after this returns.
+        Of several copies of features, `rng` chooses one for each place; the first without it.
         """
+        batch = self.empty_batch(slots.shape)
+        self.copy(slots.ravel(), batch, np.arange(slots.size), rng)
+        return batch
+
+    def empty_batch(self, shape: tuple[int, ...]) -> Transition:
+        """Return fresh arrays for a batch with leading dims `shape`: JAX may keep reading the ones from before."""
         return Transition(
-            observation=self._frames.take(slots),
-            action=self._action.take(slots, axis=0),
-            reward=self._reward.take(slots),
-            discount=self._discount.take(slots),
-            next_observation=self._frames.take(self._next.take(slots)),
-            is_intervention=self._is_intervention.take(slots),
-            end=self._end.take(slots),
+            observation=self._frames.empty(shape),
+            action=np.empty((*shape, self._spec.action.size), np.float32),
+            reward=np.empty(shape, np.float32),
+            discount=np.empty(shape, np.float32),
+            next_observation=self._frames.empty(shape),
+            is_intervention=np.empty(shape, np.bool_),
+            end=np.empty(shape, np.int8),
         )
+
+    def copy(self, slots: Slots, batch: Transition, rows: Slots, rng: np.random.Generator | None = None) -> None:
+        """Copy the transitions that begin at `slots` [n] into a batch of `empty_batch`, as `at` would return them.
+
+        Args:
+            rows: where to [n], counted over all leading dims of the batch.
+        """
+        self._frames.copy(slots, batch.observation, rows, rng)
+        self._frames.copy(self._next.take(slots), batch.next_observation, rows, rng)
+        for ring, out in (
+            (self._action, batch.action),
+            (self._reward, batch.reward),
+            (self._discount, batch.discount),
+            (self._is_intervention, batch.is_intervention),
+            (self._end, batch.end),
+        ):
+            copy_rows(ring, slots, out, rows)
 
     def _store(self, observation: Observation) -> int:
         slot = self._head % self.capacity
@@ -217,7 +217,7 @@ class ReplayBuffer(View):
         ):
             _check_shape(f"{name}.proprio", observation.proprio, (self._spec.proprio_size,))
             _check_shapes(f"{name}.images", observation.images, self._spec.image_shapes)
-            _check_shapes(f"{name}.features", observation.features, self._spec.feature_shapes)
+            _check_shapes(f"{name}.features", observation.features, stored_shapes(self._spec))
 
 
 def _check_shapes(name: str, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:

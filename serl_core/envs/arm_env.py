@@ -6,27 +6,33 @@ the tick comes, so the period counts everything (observation, policy, human, log
 """
 
 import contextlib
+import logging
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from serl_core.clock import Rate
-from serl_core.config import PoseFrame
+from serl_core.config import ObservationConfig, PoseFrame, RewardKind
 from serl_core.envs.frames import action_to_target, target_to_action
 from serl_core.envs.observations import PROPRIO_BOUND, observe
 from serl_core.envs.resets import as_vector7, random_start, reset_arm
 from serl_core.envs.rewards import judge
 from serl_core.envs.safety import clip_target
 from serl_core.envs.task import Task
-from serl_core.errors import ConfigError, RobotError, RobotFault
+from serl_core.envs.vision import Sight, Vision
+from serl_core.errors import CameraFault, ConfigError, RobotError, RobotFault
 from serl_core.robots.interface import Robot
-from serl_core.robots.messages import RobotState
+from serl_core.robots.messages import RobotState, Vector7
 from serl_core.types import Observation
+
+logger = logging.getLogger(__name__)
+
+UNPROCESSABLE = 422  # HTTP: understood, and not allowed
 
 GymObservation = dict[str, Any]  # an Observation's non-empty fields by name
 
@@ -35,43 +41,52 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
     """A task on an arm. The constructor touches no hardware; `open` (or ``with``) connects.
 
     `step` reports in `info`: ``end`` (EndReason), ``is_success``, and ``executed_action``, the action
-    that the arm was really sent after the safety clip, in the policy's frame.
+    that the arm was really sent after the safety clip, in the policy's frame; ``success_probability``,
+    the classifier's, ``is_classified``, what it makes of this one step, and ``truth``, the
+    simulator's judgement, each None where there is none.
 
     Args:
+        vision: reads the cameras of a task that has some.
         seed: of the start poses and the simulated scene, until `reset` is given one.
         rate: of the real-time loop; by default at `TaskConfig.control_hz` on the monotonic clock.
     """
 
     metadata = {"render_modes": []}
 
-    def __init__(self, task: Task, robot: Robot, *, seed: int = 0, rate: Rate | None = None) -> None:
-        if task.config.observation.cameras:
-            names = [camera.name for camera in task.config.observation.cameras]
-            raise ConfigError(
-                f"ObservationConfig.cameras: ArmEnv observes state only and cannot read {names}; leave them out"
-            )
+    def __init__(
+        self, task: Task, robot: Robot, *, vision: Vision | None = None, seed: int = 0, rate: Rate | None = None
+    ) -> None:
+        _check_vision(task, vision)
         self.task = task
         self.robot = robot
         self.action_spec = task.config.action.spec
-        size = (task.config.observation.proprio_size,)
-        self.observation_space = spaces.Dict({"proprio": spaces.Box(-PROPRIO_BOUND, PROPRIO_BOUND, size, np.float32)})
+        self.observation_space = spaces.Dict(_observation_spaces(task.config.observation))
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_spec.size,), np.float32)
         self.steps = 0  # taken in this episode
         self._rate = rate or Rate(task.config.control_hz)
         self.is_lockstep = False  # known once open
         self._origin = np.array(task.config.target_pose)
+        self._vision = vision
+        self._sight = Sight({})
+        self._votes = 0  # steps in a row that the classifier has called a success
         self._state: RobotState | None = None
         self._scene_seed: int | None = seed
         self._np_random, self._np_random_seed = seeding.np_random(seed)
 
     def open(self) -> None:
-        """Connect to the robot. Nothing moves."""
+        """Connect to the robot and start the cameras. Nothing moves."""
         self.robot.connect()
         self.is_lockstep = self.robot.health().clock == "lockstep"
+        if self._vision is not None:
+            self._vision.open(self.robot)
 
     def close(self) -> None:
-        """Release the robot, which holds compliantly. Safe to call twice."""
-        self.robot.close()
+        """Release the robot, which holds compliantly, and stop the cameras. Safe to call twice."""
+        try:
+            if self._vision is not None:
+                self._vision.close()
+        finally:
+            self.robot.close()
 
     def __enter__(self) -> "ArmEnv":
         self.open()
@@ -85,9 +100,35 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         return self._state
 
     @property
+    def observation(self) -> Observation:
+        """What the policy sees now: proprioception, images and, where there is an encoder, their features."""
+        proprio = observe(self.state, self.task.config.observation, self._origin)
+        return proprio._replace(images=self._sight.images, features=self._sight.features)
+
+    @property
+    def success_threshold(self) -> float | None:
+        """Of the classifier's probability; None without one."""
+        return None if self._vision is None else self._vision.success_threshold
+
+    def look(self) -> None:
+        """Take new pictures.
+
+        Raises:
+            CameraFault: a camera has none, or only an old one.
+        """
+        if self._vision is not None:
+            self._sight = self._vision.look()
+
+    @property
     def late_ticks(self) -> int:
         """How many control ticks came late since the start; always 0 in lockstep."""
         return self._rate.late
+
+    def take_lateness_s(self) -> list[float]:
+        """Return how late each control tick since the last call came, the last 1000 at most; nothing in lockstep."""
+        late_s = list(self._rate.late_s)
+        self._rate.late_s.clear()
+        return late_s
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -101,7 +142,9 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         Raises:
             ResetError: the arm did not arrive.
             RobotFault: the robot is stopped or in a fault; a person must look first.
+            CameraFault: a camera has no new picture; nothing has moved, or the arm has just arrived and holds.
         """
+        self.look()
         super().reset(seed=seed)
         if seed is not None:
             self._scene_seed = seed
@@ -112,14 +155,16 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         self._scene_seed = None  # from here on the scene goes on with its own stream
         if self.task.config.observation.pose_frame is PoseFrame.EPISODE_START:
             self._origin = np.array(self._state.tcp_pose)
-        self.steps = 0
+        self.steps = self._votes = 0
+        self.look()
         self._rate.restart()
-        return _as_gym(self._observe()), {}
+        return _as_gym(self.observation), {}
 
     def step(self, action: Float[np.ndarray, " a"]) -> tuple[GymObservation, float, bool, bool, dict[str, Any]]:
         """Send the action, wait for the tick, and judge what came of it.
 
-        A stopped or faulty robot ends the episode as truncated; nothing is recovered here.
+        A stopped or faulty robot ends the episode as truncated, and so does a camera without new
+        pictures: the arm then holds, and the observation has the last ones. Nothing is recovered here.
 
         Raises:
             ValueError: the action is not finite; nothing was sent.
@@ -133,31 +178,96 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         gripper = (1.0 + float(blocks["gripper"][0])) / 2.0 if "gripper" in blocks else None
         has_faulted = self._advance(target, gripper)
         self.steps += 1
-        observation = self._observe()
-        verdict = judge(self.task, observation, self.state, self.steps, has_faulted=has_faulted)
+        is_blind = self._is_blind()
+        observation = self.observation
+        is_classified = None if is_blind else self._is_classified()
+        success = None if is_classified is None else self._count(is_classified)
+        verdict = judge(
+            self.task, observation, self.state, self.steps, has_faulted=has_faulted, is_blind=is_blind, success=success
+        )
         if not np.array_equal(target, wished):
             blocks["twist"] = target_to_action(target, measured, self.task.config.action)
         info = {
             "end": verdict.end,
             "is_success": verdict.reward > 0,
             "executed_action": self.action_spec.join(blocks).astype(np.float32),
+            "success_probability": self._sight.success_probability,
+            "is_classified": is_classified,
+            "truth": None if self.state.truth is None else self.state.truth.is_success,
         }
         return _as_gym(observation), verdict.reward, verdict.end.is_terminal, verdict.end.is_truncation, info
 
     def _advance(self, target: Float[np.ndarray, "7"], gripper: float | None) -> bool:
-        """Let one period pass towards `target` and read the state; return whether the robot refused."""
+        """Let one period pass towards `target` and read the state; return whether the robot is stopped or faulty."""
         reply_after_s = 1.0 / self.task.config.control_hz if self.is_lockstep else self._rate.remaining_s()
         try:
-            self._state = self.robot.step(as_vector7(target), reply_after_s, gripper)
+            self._state = self._send(as_vector7(target), reply_after_s, gripper)
         except RobotFault:
             with contextlib.suppress(RobotError):  # when it cannot even be read, the last state stands
                 self._state = self.robot.state()
             return True
+        if not self.is_lockstep:
+            self._rate.arrived()
         return False
 
-    def _observe(self) -> Observation:
-        return observe(self.state, self.task.config.observation, self._origin)
+    def _send(self, target: Vector7, reply_after_s: float, gripper: float | None) -> RobotState:
+        """Send a target; one that the robot refuses, as beyond a joint's limit, makes the arm stay where it is."""
+        try:
+            return self.robot.step(target, reply_after_s, gripper)
+        except RobotFault:
+            raise
+        except RobotError as refusal:
+            if refusal.status != UNPROCESSABLE:
+                raise
+            logger.warning("the robot refused a target, the arm stays where it is: %s", refusal)
+            return self.robot.step(self.state.tcp_pose, reply_after_s, gripper)
+
+    def _is_blind(self) -> bool:
+        """Take new pictures; return whether there are none, with the arm told to stay where it is."""
+        try:
+            self.look()
+        except CameraFault as fault:
+            logger.error("the arm holds: %s", fault)
+            with contextlib.suppress(RobotError):  # stopped already, or its watchdog will hold it
+                self._state = self.robot.step(self.state.tcp_pose, 0.0)
+            return True
+        return False
+
+    def _is_classified(self) -> bool | None:
+        """Return whether the classifier calls this step a success; None if the reward is not its."""
+        reward, probability = self.task.config.reward, self._sight.success_probability
+        if self.task.is_success is not None or reward.kind is not RewardKind.CLASSIFIER:
+            return None
+        assert self._vision is not None
+        assert self._vision.success_threshold is not None
+        is_low = reward.max_tcp_z_m is None or self.state.tcp_pose[2] <= reward.max_tcp_z_m
+        return probability is not None and probability >= self._vision.success_threshold and is_low
+
+    def _count(self, is_vote: bool) -> bool:
+        """Return whether there have been enough votes for success in a row, with this one."""
+        self._votes = self._votes + 1 if is_vote else 0
+        return self._votes >= self.task.config.reward.frames
 
 
-def _as_gym(observation: Observation) -> dict[str, Float32[np.ndarray, " p"]]:
-    return {"proprio": observation.proprio}
+def _check_vision(task: Task, vision: Vision | None) -> None:
+    names = [camera.name for camera in task.config.observation.cameras]
+    if names and vision is None:
+        raise ConfigError(f"task {task.config.name!r} has the cameras {names}: give ArmEnv a vision that reads them")
+    if task.config.reward.kind is RewardKind.CLASSIFIER and (vision is None or vision.success_threshold is None):
+        raise ConfigError(
+            f"RewardConfig.kind: task {task.config.name!r} asks for a classifier and there is none; train one with "
+            "`serl classifier` and give it with --classifier"
+        )
+
+
+def _observation_spaces(config: ObservationConfig) -> dict[str, Any]:
+    proprio = spaces.Box(-PROPRIO_BOUND, PROPRIO_BOUND, (config.proprio_size,), np.float32)
+    images: dict[str, Any] = {name: spaces.Box(0, 255, shape, np.uint8) for name, shape in config.image_shapes.items()}
+    return {"proprio": proprio, "images": spaces.Dict(images)} if images else {"proprio": proprio}
+
+
+def _as_gym(observation: Observation) -> GymObservation:
+    gym_observation: GymObservation = {"proprio": observation.proprio}
+    if observation.images:
+        gym_observation["images"] = observation.images
+    return gym_observation

@@ -19,7 +19,16 @@ class Verdict(NamedTuple):
     end: EndReason
 
 
-def judge(task: Task, observation: Observation, state: RobotState, steps: int, *, has_faulted: bool) -> Verdict:
+def judge(
+    task: Task,
+    observation: Observation,
+    state: RobotState,
+    steps: int,
+    *,
+    has_faulted: bool,
+    is_blind: bool = False,
+    success: bool | None = None,
+) -> Verdict:
     """Return the reward and end of the step that led to `state`.
 
     A stop or a fault outranks success, because what the arm reads then is not the policy's doing; and
@@ -28,12 +37,16 @@ def judge(task: Task, observation: Observation, state: RobotState, steps: int, *
     Args:
         steps: taken in this episode, this one included.
         has_faulted: the robot refused the step because it is stopped or in a fault.
+        is_blind: a camera had no new picture.
+        success: what the classifier found, where that is the task's reward.
     """
     if state.mode is Mode.STOPPED:
         return Verdict(0.0, EndReason.OPERATOR_STOP)
     if has_faulted or state.mode is Mode.FAULT:
         return Verdict(0.0, EndReason.ROBOT_FAULT)
-    if is_success(task, observation, state):
+    if is_blind:
+        return Verdict(0.0, EndReason.CAMERA_FAULT)
+    if is_success(task, observation, state) if success is None else success:
         return Verdict(1.0, EndReason.SUCCESS)
     if steps >= task.config.time_limit_steps:
         return Verdict(0.0, EndReason.TIME_LIMIT)

@@ -6,10 +6,14 @@ from pathlib import Path
 import jax
 
 
+def cache_folder() -> Path:
+    """Return the user's folder for what can be made again: `serl` in XDG_CACHE_HOME, or in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "serl"
+
+
 def enable_compilation_cache() -> Path:
     """Keep compiled programs in the user's cache folder, or where JAX_COMPILATION_CACHE_DIR says; return it."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or home / "serl" / "jax")
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_folder() / "jax")
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "jax_compilation_cache_dir": str(folder),

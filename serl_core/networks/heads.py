@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from serl_core.types import Observation
-
 NORM_EPSILON = 1e-6
 
 
@@ -73,16 +71,15 @@ class MLP(nn.Module):
 class GaussianHead(nn.Module):
     """A diagonal Gaussian over the action before its tanh."""
 
-    encoder: nn.Module
     action_size: int
     hidden: tuple[int, ...]
     log_std_min: float
     log_std_max: float
 
     @nn.compact
-    def __call__(self, observation: Observation) -> tuple[Float[Array, "*b a"], Float[Array, "*b a"]]:
+    def __call__(self, encoded: Float[Array, "*b f"]) -> tuple[Float[Array, "*b a"], Float[Array, "*b a"]]:
         """Return the mean and the logarithm of the standard deviation."""
-        out = MLP(self.hidden, 2 * self.action_size, name="mlp")(self.encoder(observation))
+        out = MLP(self.hidden, 2 * self.action_size, name="mlp")(encoded)
         mean, log_std = jnp.split(out, 2, axis=-1)
         return mean, jnp.clip(log_std, self.log_std_min, self.log_std_max)
 
@@ -90,14 +87,13 @@ class GaussianHead(nn.Module):
 class CriticEnsemble(nn.Module):
     """Independent critics: every layer of every member has its own parameters, along a leading axis."""
 
-    encoder: nn.Module
     members: int
     hidden: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, observation: Observation, action: Float[Array, "b a"]) -> Float[Array, "n b"]:
+    def __call__(self, encoded: Float[Array, "b f"], action: Float[Array, "b a"]) -> Float[Array, "n b"]:
         """Return the value of each pair according to each member."""
-        x = jnp.concatenate([self.encoder(observation), action], axis=-1)
+        x = jnp.concatenate([encoded, action], axis=-1)
         # One copy of the input per member: XLA then sees one batched matrix product per layer.
         x = jnp.broadcast_to(x, (self.members, *x.shape))
         ensemble = nn.vmap(

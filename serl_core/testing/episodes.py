@@ -24,7 +24,7 @@ PIXEL_SPEC = EnvSpec(
 
 
 def make_observation(spec: EnvSpec, rng: np.random.Generator, frames: Sequence[str] = ()) -> Observation:
-    """Return a random observation, as an actor sends it: no two are alike. `frames` names those it has, of any bytes."""
+    """Return a random observation, as an actor sends it: no two are alike. `frames` are names, each of some bytes."""
     return Observation(
         proprio=rng.normal(size=spec.proprio_size).astype(np.float32),
         images={name: rng.integers(256, size=shape).astype(np.uint8) for name, shape in spec.image_shapes.items()},

@@ -181,19 +181,21 @@ def _observation_arrays(prefix: str, observation: Observation) -> Iterator[tuple
         yield (prefix, "images", name), image
     for name, feature in observation.features.items():
         yield (prefix, "features", name), feature
+    for name, frame in observation.frames.items():
+        yield (prefix, "frames", name), frame
 
 
 def _observation(prefix: str, arrays: dict[tuple[str, ...], _Array]) -> Observation:
     proprio = _vector(f"{prefix}/proprio", arrays.pop((prefix, "proprio"), None))
     groups: dict[str, dict[str, _Array]] = {}
-    for kind, dtype in (("images", np.uint8), ("features", np.float16)):
+    for kind, dtype, dims in (("images", np.uint8, (3,)), ("features", np.float16, (3, 4)), ("frames", np.uint8, (1,))):
         groups[kind] = {}
         for name in [name for name in arrays if len(name) == 3 and name[:2] == (prefix, kind)]:
             array = arrays.pop(name)
-            if array.dtype != dtype or array.ndim != 3 or (kind == "images" and array.shape[2] != 3):
+            if array.dtype != dtype or array.ndim not in dims or (kind == "images" and array.shape[2] != 3):
                 raise TransportError(f"{'/'.join(name)} is {array.dtype}{list(array.shape)}, not one of the {kind}")
             groups[kind][name[2]] = array
-    return Observation(proprio, groups["images"], groups["features"])
+    return Observation(proprio, groups["images"], groups["features"], groups["frames"])
 
 
 def _vector(name: str, array: _Array | None) -> NDArray[np.float32]:

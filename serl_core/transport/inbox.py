@@ -135,7 +135,15 @@ def _is_in(acked: Mapping[str, int], transition: Transition) -> bool:
 
 
 def mismatch(actor_digest: str, learner_digest: str) -> str:
-    """Return why an actor of another task is refused."""
+    """Return why an actor of another task, or with another frozen encoder, is refused."""
+    (actor_task, _, actor_encoder), (learner_task, _, learner_encoder) = (
+        digest.partition("+") for digest in (actor_digest, learner_digest)
+    )
+    if actor_task == learner_task:
+        return (
+            f"the actor's features come from the encoder {actor_encoder or 'none'}, the learner's from "
+            f"{learner_encoder or 'none'}: start both with the same EncoderConfig and the same weights"
+        )
     return (
         f"the actor's task has digest {actor_digest}, the learner's {learner_digest}: "
         f"start both with the same task and configuration"

@@ -1,16 +1,19 @@
 import json
 
+import av
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.optimize import brentq
 
-from actors.evaluate import Z_95, evaluate, wilson_interval
+from actors.evaluate import evaluate
 from examples.ram_insertion import CONFIG
+from serl_core.config import RewardConfig, RewardKind
+from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.resets import start_grid
-from serl_core.errors import ConfigError
+from serl_core.errors import CameraFault, ConfigError
+from serl_core.robots.messages import Mode
+from serl_core.testing.fakes import FakeRobot
 from tests.actors.fakes import nothing, open_env, towards_target
+from tests.serl_core.envs.test_arm_env_vision import FakeVision, task
 
 
 def test_an_evaluation_is_the_same_each_time():
@@ -53,22 +56,90 @@ def test_no_trials_are_refused():
         evaluate(open_env(), nothing, [])
 
 
-@given(st.integers(1, 200), st.data())
-def test_the_wilson_interval_holds_the_rates_that_the_score_test_accepts(trials, data):
-    successes = data.draw(st.integers(0, trials))
-    rate = successes / trials
-
-    def excess(p):
-        return abs(rate - p) - Z_95 * np.sqrt(p * (1 - p) / trials)
-
-    low, high = wilson_interval(successes, trials)
-    assert 0.0 <= low <= rate + 1e-12
-    assert rate - 1e-12 <= high <= 1.0
-    if successes > 0:
-        assert low == pytest.approx(brentq(excess, 1e-12, rate - 1e-12), abs=1e-6)
-    if successes < trials:
-        assert high == pytest.approx(brentq(excess, rate + 1e-12, 1 - 1e-12), abs=1e-6)
+TARGET = [np.array(CONFIG.target_pose)]
 
 
-def test_48_of_50_has_the_interval_of_the_textbook():
-    assert wilson_interval(48, 50) == pytest.approx((0.8654, 0.9890), abs=1e-4)
+def judged(probabilities, *, frames=1, robot=None, **changes):
+    """Return an open environment whose classifier gives these probabilities in turn, the first two at the reset."""
+    reward = RewardConfig(kind=RewardKind.CLASSIFIER, frames=frames)
+    robot = robot or FakeRobot(CONFIG.reset.pose, CONFIG.target_pose)
+    env = ArmEnv(task(reward=reward, **changes), robot, vision=FakeVision([0.0, 0.0, *probabilities], threshold=0.8))
+    env.open()
+    return env
+
+
+def test_what_only_the_classifier_calls_a_success_is_none():
+    result = evaluate(judged([0.1, 0.9]), nothing, start_grid(CONFIG.reset, 1))
+    (trial,) = result.trials_detail
+    assert (trial.end, trial.is_rewarded, trial.is_success) == ("success", True, False)
+    assert (result.successes, result.median_cycle_s) == (0, None)
+    assert result.verdicts == {"true_positive": 0, "false_positive": 1, "false_negative": 0, "true_negative": 1}
+
+
+def test_a_success_that_the_classifier_misses_counts_all_the_same():
+    result = evaluate(judged([0.1] * 3, time_limit_steps=3), nothing, TARGET)
+    (trial,) = result.trials_detail
+    assert (trial.end, trial.is_rewarded, trial.is_success) == ("time_limit", False, True)
+    assert result.verdicts == {"true_positive": 0, "false_positive": 0, "false_negative": 3, "true_negative": 0}
+
+
+def test_verdicts_are_counted_over_all_trials():
+    result = evaluate(judged([0.9, 0.0, 0.0, 0.9]), nothing, TARGET * 2)
+    assert result.successes == 2
+    assert result.verdicts["true_positive"] == 2
+
+
+def test_without_a_classifier_there_are_no_verdicts():
+    result = evaluate(open_env(), towards_target, start_grid(CONFIG.reset, 1))
+    assert result.verdicts == {}
+    assert result.trials_detail[0].is_rewarded
+
+
+def test_a_trial_that_ends_by_a_fault_is_no_success_wherever_the_tool_is():
+    """The truth of the last state counted: a stopped arm in the socket passed for a success."""
+    robot = FakeRobot(CONFIG.reset.pose, CONFIG.target_pose)
+    env = judged([0.0] * 5, robot=robot)
+
+    def stopped(_):
+        robot.fail(Mode.FAULT, "reflex")
+        return nothing(_)
+
+    (trial,) = evaluate(env, stopped, TARGET).trials_detail
+    assert robot.state().truth.is_success
+    assert (trial.end, trial.is_success) == ("robot_fault", False)
+
+
+def test_a_camera_that_fails_ends_the_trial_and_the_next_one_says_so():
+    env = judged([0.0] * 9)
+
+    def break_camera(_):
+        env._vision.is_broken = True
+        return nothing(_)
+
+    with pytest.raises(CameraFault, match="wrist"):
+        evaluate(env, break_camera, TARGET * 2)
+    assert env.robot.calls[-1] == "step"  # the hold: nothing has moved since
+
+
+def test_each_trial_is_filmed_step_by_step(tmp_path):
+    result = evaluate(judged([0.1, 0.1, 0.9, 0.0, 0.0, 0.9]), nothing, TARGET * 2, video=tmp_path / "videos")
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["trial-001.mp4", "trial-002.mp4"]
+    for number, trial in enumerate(result.trials_detail, start=1):
+        with av.open(str(tmp_path / "videos" / f"trial-{number:03d}.mp4")) as container:
+            frames = sum(1 for _ in container.decode(video=0))
+            assert (frames, container.streams.video[0].average_rate) == (trial.steps, 10)
+    assert [trial.steps for trial in result.trials_detail] == [3, 1]
+
+
+def test_a_task_without_cameras_is_filmed_too(tmp_path):
+    evaluate(open_env(time_limit_steps=2), nothing, start_grid(CONFIG.reset, 1), video=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["trial-001.mp4"]
+
+
+def test_a_trial_that_breaks_off_leaves_no_film(tmp_path):
+    def stop(_):
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        evaluate(judged([]), stop, TARGET, video=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -19,14 +19,16 @@ from actors.main import (
     run_record,
     seeds,
 )
-from examples.ram_insertion import CONFIG, TASK
+from examples.ram_insertion import CONFIG
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.testing import serving
 from serl_core.agents.policy import PolicyConfig, TanhGaussianPolicy
 from serl_core.agents.sac import SacConfig
 from serl_core.data.episode_log import load_episodes
+from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, DataError, RobotError, TransportError
+from serl_core.networks.perception import perception_for
 from serl_core.networks.weights import save_policy
 from serl_core.transport.interface import PolicyWeights
 from serl_core.transport.zmq_transport import ZmqLearnerLink
@@ -112,6 +114,27 @@ def test_a_learner_that_is_not_there_is_named(robot, token_file, tmp_path):
         run_actor(args)
 
 
+SEEN = """
+import dataclasses
+from examples.ram_insertion import CONFIG
+from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, ObservationConfig
+from serl_core.envs.task import Task
+
+CAMERAS = (CameraConfig(name="wrist", height=32, width=32),)
+OBSERVATION = ObservationConfig(cameras=CAMERAS, encoder=EncoderConfig(kind=EncoderKind.RANDOM))
+TASK = Task(config=dataclasses.replace(CONFIG, observation=OBSERVATION))
+"""
+
+
+def test_a_learner_with_another_encoder_refuses_the_actor_before_it_touches_the_robot(token_file, tmp_path):
+    (tmp_path / "seen.py").write_text(SEEN)
+    task = str(tmp_path / "seen.py")
+    with ZmqLearnerLink(load_task(task).config.digest("small-cafe")) as link:
+        args = ActorArgs(task=task, run=tmp_path, robot=CLOSED, learner=link.address, token_file=token_file)
+        with pytest.raises(TransportError, match=r"encoder random-[0-9a-f]{16}, the learner's from small-cafe"):
+            run_actor(args)
+
+
 def test_a_robot_server_that_is_not_there_is_named(token_file, policy_file, tmp_path):
     with pytest.raises(RobotError, match=r"127\.0\.0\.1:9.*serl robot-server"):
         run_record(RecordArgs(task="ram_insertion", out=tmp_path, robot=CLOSED, token_file=token_file))
@@ -126,7 +149,7 @@ def test_a_policy_file_that_does_not_say_its_network_is_refused(tmp_path):
     path = tmp_path / "policy.safetensors"
     save_policy(path, first_policy(), {"task_digest": CONFIG.digest()})
     with pytest.raises(DataError, match="does not say what task and network it is of"):
-        load_acting_policy(path, TASK)
+        load_acting_policy(path, CONFIG, perception_for(CONFIG))
 
 
 def test_a_policy_of_another_task_is_refused_with_both_digests(tmp_path):
@@ -135,7 +158,7 @@ def test_a_policy_of_another_task_is_refused_with_both_digests(tmp_path):
     save_policy(path, first_policy(), FACTS | {"task_digest": "beef"})
     sentence = rf"policy\.safetensors was trained .* digest beef, .* has {CONFIG.digest()}: evaluate it with the task"
     with pytest.raises(DataError, match=sentence):
-        load_acting_policy(path, TASK)
+        load_acting_policy(path, CONFIG, perception_for(CONFIG))
 
 
 def test_a_task_that_does_not_exist_is_named(tmp_path):

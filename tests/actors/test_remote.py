@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from actors.actor import ActorLoop
+from actors.actor import ActorLoop, Verdict
 from actors.remote import ActorLog, RemoteActor
 from actors.spool import Spool, SpooledSender
 from examples.ram_insertion import CONFIG
+from serl_core.cli.report_vision import VERDICTS
 from serl_core.clock import ManualClock
 from serl_core.errors import DataError
 from serl_core.transport.in_process import InProcessHub
@@ -204,6 +205,25 @@ def test_a_full_spool_pauses_the_actor_and_loses_nothing(make_rig):
     assert [t.provenance.episode for t in rig.received] == [0] * 6 + [1] * 3
 
 
+def test_the_lines_count_what_the_classifier_said_once_it_has_judged(make_rig, tmp_path):
+    rig = make_rig()
+    rig.publish(1)
+    step = rig.loop.step
+
+    def step_in_real_time():
+        rig.clock.advance(1.0)
+        if rig.loop.sequence >= 1:
+            rig.loop.verdicts[Verdict(True, False)] += 1
+        return step()
+
+    rig.loop.step = step_in_real_time
+    rig.actor.run(max_steps=3)
+    lines = [json.loads(line) for line in (tmp_path / "actor.jsonl").read_text().splitlines()]
+    assert [line.get("classifier_false_positive") for line in lines] == [None, 1, 2]
+    names = {name for name in lines[-1] if name.startswith("classifier_")}
+    assert names == {f"classifier_{name}" for name in VERDICTS}
+
+
 def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
     rig = make_rig()
     rig.publish(4)
@@ -214,6 +234,7 @@ def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
         return step()
 
     rig.loop.step = step_in_real_time
+    rig.loop.take_lateness_s = iter([[0.0004, 0.0071239], []]).__next__
     rig.actor.run(max_steps=25)
     lines = [json.loads(line) for line in (tmp_path / "actor.jsonl").read_text().splitlines()]
     assert len(lines) == 2
@@ -225,4 +246,5 @@ def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
         "policy_version": 4,
         "dropped": 0,
     }
+    assert [(line["late_ms"], line["late_max_ms"]) for line in lines] == [([0.4, 7.12], 7.12), ([], 0.0)]
     assert lines[1]["env_steps"] == lines[1]["made"] > lines[0]["env_steps"]

@@ -9,9 +9,10 @@ AGENTS = {}
 
 @pytest.fixture(autouse=True)
 def shared_agents(monkeypatch):
-    def shared(spec, config):
-        if config not in AGENTS:
-            AGENTS[config] = Sac(spec, config)
-        return AGENTS[config]
+    def shared(spec, config, frozen=None):
+        key = config, repr(spec), frozen and frozen.__self__.identity
+        if key not in AGENTS:
+            AGENTS[key] = Sac(spec, config, frozen)
+        return AGENTS[key]
 
     monkeypatch.setattr("learners.trainer.Sac", shared)

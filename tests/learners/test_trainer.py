@@ -9,7 +9,7 @@ from learners.checkpoints import Checkpoints
 from learners.trainer import Trainer
 from serl_core.data.episode_file import load_episode
 from serl_core.errors import ConfigError, LearningError
-from tests.learners.toy import SAC, Run
+from tests.learners.toy import PERCEPTION, SAC, Run
 from tests.serl_core.agents.toy import config, stream
 
 
@@ -231,7 +231,7 @@ def test_published_weights_do_not_change_with_later_updates(tmp_path):
 def test_a_run_without_demonstrations_learns_from_what_comes(tmp_path):
     whole = Run(tmp_path)
     trainer = Trainer(
-        whole.trainer.spec,
+        PERCEPTION,
         dataclasses.replace(whole.trainer.config, sac=config(batch_size=8, utd_ratio=1)),
         [],
         whole.log,

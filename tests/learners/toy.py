@@ -4,8 +4,10 @@ from learners.checkpoints import Checkpoints
 from learners.trainer import Trainer, TrainerConfig
 from serl_core.clock import ManualClock
 from serl_core.data.episode_log import EpisodeLog
+from serl_core.networks.perception import Perception
 from tests.serl_core.agents.toy import SPEC, config, stream
 
+PERCEPTION = Perception("toy", None, SPEC, SPEC)
 SAC = config(batch_size=8, utd_ratio=2)
 
 
@@ -17,7 +19,7 @@ class Run:
         self.log = EpisodeLog(folder / "experience", "toy", clock=self.clock)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         trainer_config = TrainerConfig(sac=sac, seed=seed, training_starts=training_starts)
-        self.trainer = Trainer(SPEC, trainer_config, [stream(7, 30, "demos")], self.log, self.checkpoints)
+        self.trainer = Trainer(PERCEPTION, trainer_config, [stream(7, 30, "demos")], self.log, self.checkpoints)
 
     def take(self, transitions):
         """Log, insert and update in lockstep."""

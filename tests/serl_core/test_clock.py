@@ -35,6 +35,23 @@ def test_a_late_tick_is_skipped_and_counted_and_the_schedule_stays(work_s):
     assert rate.late == pytest.approx(late, abs=1)  # a tick met to the bit may be rounded either way
 
 
+def test_how_late_each_tick_was_is_kept():
+    clock = ManualClock()
+    rate = Rate(10.0, clock, lambda duration_s: clock.advance(duration_s + 0.002))
+    rate.restart()
+    for work_s in (0.03, 0.05, 0.13):  # the last one misses the tick at 0.3, and makes do with that at 0.4
+        clock.advance(work_s)
+        rate.wait()
+    assert list(rate.late_s) == pytest.approx([0.002, 0.002, 0.032, 0.002])
+
+
+def test_a_tick_that_comes_early_is_not_late():
+    clock = ManualClock()
+    rate = Rate(10.0, clock, lambda duration_s: clock.advance(duration_s - 0.001))
+    rate.wait()
+    assert list(rate.late_s) == [0.0]
+
+
 def test_no_burst_of_commands_follows_a_pause():
     clock = ManualClock()
     rate = Rate(10.0, clock, clock.sleep)

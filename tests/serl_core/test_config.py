@@ -7,10 +7,17 @@ import pytest
 from examples.ram_insertion import CONFIG
 from serl_core.config import (
     ActionConfig,
+    CameraConfig,
+    Crop,
+    EncoderConfig,
+    EncoderKind,
+    FrameFormat,
+    ImageMode,
     ObservationConfig,
     ProprioTerm,
     ResetConfig,
     RewardConfig,
+    RewardKind,
     SafetyBox,
     TaskConfig,
 )
@@ -28,6 +35,16 @@ def changed(**changes):
     return lambda: dataclasses.replace(CONFIG, **changes)
 
 
+def crop(name="near", **changes):
+    return Crop(**({"name": name, "left": 0, "top": 0, "width": 8, "height": 8} | changes))
+
+
+def seen(*cameras, **encoder):
+    """Return a task with cameras."""
+    observation = ObservationConfig(cameras=cameras or (CameraConfig(name="wrist"),), encoder=EncoderConfig(**encoder))
+    return dataclasses.replace(CONFIG, observation=observation)
+
+
 BAD = [
     (lambda: SafetyBox(low_m=(0.6, -0.1, 0.0), high_m=(0.4, 0.1, 0.2)), "SafetyBox.x", "0.6 m and 0.4 m"),
     (lambda: SafetyBox(low_m=(0.4, -0.1, math.nan), high_m=(0.6, 0.1, 0.2)), "SafetyBox.z", "nan"),
@@ -41,6 +58,30 @@ BAD = [
     (lambda: RewardConfig(tolerance_rad=math.nan), "RewardConfig.tolerance_rad", "nan"),
     (lambda: ObservationConfig(proprio=()), "ObservationConfig.proprio", "not empty"),
     (lambda: ObservationConfig(proprio=(ProprioTerm.Q, ProprioTerm.Q)), "ObservationConfig.proprio", "unique"),
+    (lambda: RewardConfig(frames=0), "RewardConfig.frames", "got 0"),
+    (lambda: RewardConfig(max_tcp_z_m=math.nan), "RewardConfig.max_tcp_z_m", "nan"),
+    (lambda: crop(left=-1), "Crop 'near'", "left -1"),
+    (lambda: crop(top=-3), "Crop 'near'", "top -3"),
+    (lambda: crop(width=0), "Crop 'near'", "width 0"),
+    (lambda: crop(height=0), "Crop 'near'", "height 0"),
+    (lambda: CameraConfig(name="wrist", max_age_s=0.0), "CameraConfig.max_age_s of 'wrist'", "got 0.0"),
+    (lambda: CameraConfig(name="wrist", max_age_s=math.inf), "CameraConfig.max_age_s of 'wrist'", "got inf"),
+    (lambda: CameraConfig(name="wrist", height=15), "CameraConfig.height of 'wrist'", "got 15"),
+    (lambda: CameraConfig(name="wrist", width=1025), "CameraConfig.width of 'wrist'", "got 1025"),
+    (lambda: EncoderConfig(copies=0), "EncoderConfig.copies", "got 0"),
+    (lambda: EncoderConfig(copies=4), "EncoderConfig.copies", "got 4"),
+    (lambda: seen(CameraConfig(name="a"), CameraConfig(name="a")), "names of cameras must be unique", "['a', 'a']"),
+    (
+        lambda: seen(CameraConfig(name="a", crops=(crop("b"),)), CameraConfig(name="b")),
+        "names of images must be unique",
+        "['b', 'b']",
+    ),
+    (lambda: seen(CameraConfig(name="../etc")), "ObservationConfig.cameras", "'../etc'"),
+    (lambda: seen(CameraConfig(name="wrist", crops=(crop("a/b"),))), "ObservationConfig.cameras", "'a/b'"),
+    (lambda: seen(CameraConfig(name="")), "ObservationConfig.cameras", "got ''"),
+    (lambda: seen(CameraConfig(name="a\n")), "ObservationConfig.cameras", "'a\\n'"),
+    (lambda: seen(CameraConfig(name="x" * 33)), "1 to 32 letters", "x" * 33),
+    (changed(reward=RewardConfig(kind=RewardKind.CLASSIFIER)), "RewardConfig.kind", "no camera"),
     (changed(control_hz=0.5), "TaskConfig.control_hz", "got 0.5"),
     (changed(time_limit_steps=0), "TaskConfig.time_limit_steps", "got 0"),
     (changed(target_pose=(0.5, 0.0, 0.058, 0.0, 0.0, 0.0, 0.0)), "TaskConfig.target_pose", "norm 0.000"),
@@ -86,11 +127,49 @@ def test_a_gripper_is_one_more_block():
     assert ActionConfig(has_gripper=True).spec.blocks == (ActionBlock("twist", 6), ActionBlock("gripper", 1))
 
 
-def test_a_config_comes_back_from_its_json():
-    assert msgspec.json.decode(CONFIG.to_json(), type=TaskConfig) == CONFIG
+def test_the_images_are_the_crops_or_else_the_whole_frame_in_the_size_of_their_camera():
+    task = seen(
+        CameraConfig(name="wrist"),
+        CameraConfig(name="side", height=64, width=96, crops=(crop("near"), crop("far"))),
+    )
+    shapes = {"wrist": (128, 128, 3), "near": (64, 96, 3), "far": (64, 96, 3)}
+    assert task.env_spec().image_shapes == shapes
+    assert list(task.env_spec().image_shapes) == list(shapes)
+
+
+@pytest.mark.parametrize(
+    "config", [CONFIG, seen(CameraConfig(name="side", crops=(crop(),)), kind=EncoderKind.SMALL, copies=2)]
+)
+def test_a_config_comes_back_from_its_json(config):
+    assert msgspec.json.decode(config.to_json(), type=TaskConfig) == config
 
 
 def test_the_digest_changes_with_any_value_and_with_nothing_else():
     assert CONFIG.digest() == dataclasses.replace(CONFIG).digest()
     assert CONFIG.digest() != dataclasses.replace(CONFIG, time_limit_steps=101).digest()
     assert CONFIG.digest() != changed(reset=reset_at(0.51, 0.0, 0.12))().digest()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": EncoderKind.RANDOM},
+        {"kind": EncoderKind.SMALL, "weights": "mine.safetensors"},
+        {"mode": ImageMode.PIXELS},
+        {"copies": 2},
+        {"log_format": FrameFormat.JPEG},
+    ],
+    ids=lambda other: "-".join(other),
+)
+def test_the_digest_takes_the_encoder_that_is_in_use_for_the_one_that_is_asked_for(other):
+    """`auto` is another encoder on another machine, and the log's format is nobody's business."""
+    assert seen(**other).digest() == seen().digest()
+    assert seen(**other).digest("small-1") == seen().digest("small-1") == f"{seen().digest()}+small-1"
+
+
+def test_the_digest_changes_with_what_the_cameras_show():
+    digests = [
+        task.digest()
+        for task in (CONFIG, seen(), seen(CameraConfig(name="wrist", height=64)), seen(CameraConfig(name="side")))
+    ]
+    assert len(set(digests)) == len(digests)

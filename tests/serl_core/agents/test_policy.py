@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,9 +40,29 @@ def test_numpy_and_jax_compute_the_same_policy():
         for observation in observations(seed, 10):
             np.testing.assert_allclose(policy.mode(observation), POLICY.mode(params, observation), atol=2e-6)
             for ours, theirs in zip(
-                policy.distribution(observation), POLICY.distribution(params, observation), strict=True
+                policy.distribution(observation),
+                POLICY.distribution(params, jnp.asarray(observation.proprio)),
+                strict=True,
             ):
                 np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_numpy_and_jax_read_features_alike():
+    shapes = {"side_1": (2, 3, 4), "wrist": (4, 4, 5)}
+    spec = dataclasses.replace(SPEC, feature_shapes=shapes)
+    policy, acting_policy = TanhGaussianPolicy(spec, CONFIG), ActingPolicy(spec, CONFIG, 0)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape, np.float32),
+        policy.init(key=jax.random.key(0)),
+    )
+    acting_policy.load(params)
+    for observation in observations(0, 10):
+        features = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+        seen = observation._replace(features=features)
+        np.testing.assert_allclose(acting_policy.mode(seen), policy.mode(params, seen), atol=1e-5)
+        changed = seen._replace(features=features | {"wrist": features["wrist"] + np.float16(1.0)})
+        assert np.abs(acting_policy.mode(changed) - acting_policy.mode(seen)).max() > 1e-4
 
 
 def test_a_sample_is_the_squashed_gaussian_of_the_distribution():
@@ -100,8 +122,8 @@ def test_a_policy_without_weights_does_not_act():
 def test_log_prob_is_the_density_of_the_squashed_action():
     params = random_params(0)
     observation = Observation(proprio=np.array([[0.3, -0.2]], np.float32))
-    action, log_prob = POLICY.sample_with_log_prob(params, observation, key=jax.random.key(5))
-    mean, log_std = POLICY.distribution(params, observation)
+    action, log_prob = POLICY.sample_with_log_prob(params, jnp.asarray(observation.proprio), key=jax.random.key(5))
+    mean, log_std = POLICY.distribution(params, jnp.asarray(observation.proprio))
     raw = np.arctanh(np.asarray(action, np.float64))
     gaussian = -0.5 * ((raw - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
     expected = (gaussian - np.log(1 - np.asarray(action, np.float64) ** 2)).sum(-1)
@@ -114,7 +136,7 @@ def test_log_prob_stays_finite_at_the_edge_of_the_action_range():
     observation = Observation(proprio=np.zeros((4, 2), np.float32))
 
     def total(params):
-        return POLICY.sample_with_log_prob(params, observation, key=jax.random.key(0))[1].sum()
+        return POLICY.sample_with_log_prob(params, jnp.asarray(observation.proprio), key=jax.random.key(0))[1].sum()
 
     value, gradient = jax.value_and_grad(total)(params)
     assert jnp.isfinite(value)
@@ -125,7 +147,7 @@ def test_log_std_stays_within_its_bounds():
     params = random_params(0)
     for push in (-100.0, 100.0):
         params["mlp"]["out"]["bias"] += push
-        _, log_std = POLICY.distribution(params, observations(0, 1)[0])
+        _, log_std = POLICY.distribution(params, jnp.asarray(observations(0, 1)[0].proprio))
         assert (log_std >= CONFIG.log_std_min).all()
         assert (log_std <= CONFIG.log_std_max).all()
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,7 @@ def test_values_at_a_time_limit_bootstrap_and_at_a_success_do_not():
     for _ in range(60):
         state, _ = agent.update(state, data)
     first = jax.tree.map(lambda leaf: leaf[0], data._replace(provenance=None))
-    q = agent.critics.apply({"params": state.critic}, first.observation, jnp.asarray(first.action))
+    q = agent.q(state.critic, first.observation, jnp.asarray(first.action))
     np.testing.assert_allclose(q[:, is_end[0]], 1.0, atol=0.15)
     np.testing.assert_allclose(q[:, ~is_end[0]], 2.0, atol=0.15)
 
@@ -96,7 +98,7 @@ def test_a_critic_s_gradient_does_not_reach_another_one():
     observation, action = batch(0, (8,)).observation, jnp.asarray(batch(0, (8,)).action)
 
     def first(params):
-        return AGENT.critics.apply({"params": params}, observation, action)[0].sum()
+        return AGENT.q(params, observation, action)[0].sum()
 
     for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(first)(params)):
         assert np.abs(gradient[0]).max() > 0, path
@@ -203,6 +205,72 @@ def test_large_ensembles_take_their_target_from_a_random_pair():
     _, metrics = agent.update(state, batch(0, (40, 64)))
     share = -float(metrics.values["target_q_mean"]) / (100.0 * agent.config.gamma)
     assert 0.02 < share < 0.5  # a pair of ten holds a given one in a fifth of the draws
+
+
+IMAGE_SPEC = dataclasses.replace(SPEC, feature_shapes={"wrist": (4, 4, 3)})
+IMAGE_AGENT = Sac(IMAGE_SPEC, config())
+
+
+def image_batch(seed, shape):
+    """A batch whose features say all that its proprioception does not."""
+    rng = np.random.default_rng(seed)
+    data = batch(seed, shape)
+    look = {"wrist": rng.standard_normal((*shape, 4, 4, 3)).astype(np.float16)}
+    return data._replace(
+        observation=data.observation._replace(features=look),
+        next_observation=data.next_observation._replace(features=look),
+    )
+
+
+def test_the_critics_train_the_encoder_and_the_policy_reads_it():
+    before = frozen(start(IMAGE_AGENT))
+    state, metrics = IMAGE_AGENT.update(start(IMAGE_AGENT), image_batch(0, SHAPE))
+    after = frozen(state)
+    assert not is_same(after.critic["encoder"], before.critic["encoder"])
+    assert set(after.policy) == {"mlp"}
+    assert is_same(IMAGE_AGENT.policy_params(after)["encoder"], after.critic["encoder"])
+    assert set(IMAGE_AGENT.final_policy_params(after)) == {"mlp", "encoder"}
+    assert np.isfinite(float(metrics.values["critic_loss"]))
+
+
+def test_the_policy_s_loss_does_not_reach_the_encoder():
+    state = start(IMAGE_AGENT)
+    params = IMAGE_AGENT.policy_params(state)
+    observation = jax.tree.map(jnp.asarray, image_batch(0, (8,)).observation)
+    gradient = jax.grad(lambda p: IMAGE_AGENT.policy.mode(p, observation).sum())(params)
+    assert all(np.abs(leaf).max() == 0 for leaf in jax.tree.leaves(gradient["encoder"]))
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient["mlp"]))
+
+
+def test_the_target_follows_the_encoder_too():
+    before = frozen(start(IMAGE_AGENT))
+    after = frozen(IMAGE_AGENT.update(start(IMAGE_AGENT), image_batch(0, SHAPE))[0])
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), after.target_critic["encoder"], before.critic["encoder"])
+    full = jax.tree.map(lambda a, b: np.abs(a - b).max(), after.critic["encoder"], before.critic["encoder"])
+    for part, whole in zip(jax.tree.leaves(moved), jax.tree.leaves(full), strict=True):
+        assert 0 < part < whole
+
+
+def test_images_are_encoded_once_in_an_update_and_learnt_from():
+    """The frozen network here is a plain reduction: its calls are counted while the update is traced."""
+    calls = []
+
+    def shrink(images):
+        calls.append(images.shape)
+        return (images.reshape(*images.shape[:-3], 4, 2, 4, 2, 3).mean((-4, -2)) / 255).astype(jnp.float16)
+
+    agent = Sac(IMAGE_SPEC, config(), shrink)
+    data = batch(0, SHAPE)
+    images = {"wrist": np.random.default_rng(0).integers(0, 255, (*SHAPE, 8, 8, 3), np.uint8)}
+    data = data._replace(
+        observation=data.observation._replace(images=images),
+        next_observation=data.next_observation._replace(images=images),
+    )
+    before = frozen(start(agent))
+    state, metrics = agent.update(start(agent), data)
+    assert calls == [(SHAPE[1], 8, 8, 3)] * 2  # once per observation of an update, all updates by one trace
+    assert not is_same(frozen(state).critic["encoder"], before.critic["encoder"])
+    assert np.isfinite(float(metrics.values["critic_loss"]))
 
 
 def test_a_second_update_compiles_nothing(caplog):

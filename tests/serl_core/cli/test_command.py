@@ -1,3 +1,4 @@
+import os
 import socket
 from pathlib import Path
 
@@ -15,6 +16,14 @@ TASK = Task(config=TaskConfig(
     target_pose=(0.5, 0.0, 0.1, *DOWN), reset=ResetConfig(pose=(0.5, 0.0, 0.1, *DOWN)),
 ))
 """
+
+
+@pytest.fixture(autouse=True)
+def niceness(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What each command lowers its priority by; that of the tests stays."""
+    given: list[int] = []
+    monkeypatch.setattr(os, "nice", given.append)
+    return given
 
 
 def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
@@ -79,6 +88,12 @@ def test_a_busy_port_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path
         port = str(taken.getsockname()[1])
         assert main(["robot-server", "--port", port, "--token-file", str(tmp_path / "token")]) == 2
     assert port in one_sentence(capsys)
+
+
+def test_the_training_goes_after_the_control_loop(tmp_path: Path, niceness: list[int]):
+    assert main(["learner", "--task", "no_such_task", "--run", str(tmp_path)]) == 2
+    assert main(["actor", "--task", "no_such_task", "--run", str(tmp_path)]) == 2
+    assert niceness[0] > niceness[1] == 0
 
 
 def test_a_damaged_demonstration_is_found_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

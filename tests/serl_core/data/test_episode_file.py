@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from serl_core.data.episode_file import _checksum
 from serl_core.data.episode_log import load_episode, load_episodes, save_episode
 from serl_core.errors import DataError
 from serl_core.testing.episodes import PIXEL_SPEC, STATE_SPEC, assert_same_transitions, make_episode
@@ -19,6 +22,58 @@ def test_an_episode_comes_back_bit_for_bit(path, spec):
     episode = make_episode(spec, end=EndReason.SUCCESS, interventions=[1, 2])
     save_episode(path, episode, task_digest="cafe")
     assert_same_transitions(load_episode(path), episode)
+
+
+def test_an_episode_with_compressed_frames_and_copies_of_features_comes_back_bit_for_bit(path):
+    spec = dataclasses.replace(PIXEL_SPEC, image_shapes={}, feature_copies=3)
+    episode = make_episode(spec, steps=7, frames=("wrist", "side"))
+    lengths = {len(step.observation.frames["wrist"]) for step in episode}
+    assert len(lengths) > 1
+    assert episode[0].observation.features["wrist"].shape == (3, 2, 2, 8)
+    save_episode(path, episode, task_digest="cafe")
+    assert_same_transitions(load_episode(path), episode)
+
+
+def test_compressed_frames_of_steps_that_do_not_meet_stay_with_their_steps(path):
+    """Only the pictures tell the frames apart: the arm stands still, and the numbers are the same."""
+    episode = make_episode(steps=6, frames=("wrist",))
+    rest = np.zeros(3, np.float32)
+    still = [
+        step._replace(
+            observation=step.observation._replace(proprio=rest),
+            next_observation=step.next_observation._replace(proprio=rest),
+        )
+        for step in episode
+    ]
+    del still[2]
+    save_episode(path, still, task_digest="cafe")
+    assert_same_transitions(load_episode(path), still)
+
+
+def test_each_compressed_frame_is_stored_once(path):
+    episode = make_episode(steps=9, frames=("wrist",))
+    save_episode(path, episode, task_digest="cafe")
+    frames = [episode[0].observation.frames["wrist"], *(step.next_observation.frames["wrist"] for step in episode)]
+    with safe_open(path, framework="numpy") as file:
+        np.testing.assert_array_equal(file.get_tensor("observation/frames/wrist"), np.concatenate(frames))
+        assert file.get_tensor("observation/frame_ends/wrist").tolist() == np.cumsum([*map(len, frames)]).tolist()
+
+
+def test_an_episode_of_one_step_keeps_its_two_frames(path):
+    episode = make_episode(steps=1, frames=("wrist",))
+    save_episode(path, episode, task_digest="cafe")
+    assert_same_transitions(load_episode(path), episode)
+
+
+def test_frames_without_their_ends_are_no_episode(path):
+    save_episode(path, make_episode(frames=("wrist",)), task_digest="cafe")
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = file.metadata()["episode"]
+    del arrays["observation/frame_ends/wrist"]
+    save_file(arrays, path, {"episode": text, "crc32": f"{_checksum(text, arrays):08x}"})
+    with pytest.raises(DataError, match="its arrays do not make an episode"):
+        load_episode(path)
 
 
 def test_each_frame_is_stored_once(path):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,20 @@ def test_pictures_come_along():
         np.testing.assert_array_equal(
             batch.next_observation.features["wrist"][place], t.next_observation.features["wrist"]
         )
+
+
+def test_copies_of_features_are_chosen_for_each_row_of_both_halves():
+    spec = dataclasses.replace(PIXEL_SPEC, image_shapes={}, feature_copies=2)
+    demonstrations, online = (make_episode(spec, session=name, steps=4) for name in "ab")
+    mixture = Mixture(holding(demonstrations, spec=spec), holding(online, spec=spec))
+    batch = mixture.sample(np.random.default_rng(0), 2, 40)
+    by_proprio = {t.observation.proprio.tobytes(): t for t in [*demonstrations, *online]}
+    chosen = np.zeros((2, 40), int)
+    for place in np.ndindex(2, 40):
+        copies = by_proprio[batch.observation.proprio[place].tobytes()].observation.features["wrist"]
+        (chosen[place],) = np.flatnonzero((copies == batch.observation.features["wrist"][place]).all((1, 2, 3)))
+    assert 0 < chosen[:, :20].mean() < 1
+    assert 0 < chosen[:, 20:].mean() < 1
 
 
 def test_a_fraction_outside_0_to_1_is_refused():

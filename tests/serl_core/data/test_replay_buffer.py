@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serl_core.data.replay_buffer import ReplayBuffer, SlotSet
+from serl_core.data.rings import stored_shapes
 from serl_core.errors import DataError
 from serl_core.testing.episodes import PIXEL_SPEC, STATE_SPEC, make_episode
 from serl_core.types import EndReason, Observation
@@ -162,6 +165,64 @@ def test_pictures_and_features_stay_with_their_step():
         np.testing.assert_array_equal(batch.observation.images["wrist"][i], t.observation.images["wrist"])
         np.testing.assert_array_equal(batch.next_observation.images["side"][i], t.next_observation.images["side"])
         np.testing.assert_array_equal(batch.observation.features["wrist"][i], t.observation.features["wrist"])
+
+
+COPIES_SPEC = dataclasses.replace(PIXEL_SPEC, image_shapes={}, feature_copies=3)
+
+
+def test_several_copies_are_stored_with_a_leading_axis_and_read_without_it():
+    assert stored_shapes(PIXEL_SPEC) == {"wrist": (2, 2, 8)}
+    assert stored_shapes(COPIES_SPEC) == {"wrist": (3, 2, 2, 8)}
+    batch = filled(make_episode(COPIES_SPEC), spec=COPIES_SPEC).sample(np.random.default_rng(0), (4, 2))
+    assert batch.observation.features["wrist"].shape == (4, 2, 2, 2, 8)
+    assert batch.next_observation.features["wrist"].flags.c_contiguous
+
+
+def test_each_place_of_a_batch_gets_one_of_its_own_copies_all_alike_often():
+    """Taken by the slot alone, a copy could belong to another frame."""
+    episode = make_episode(COPIES_SPEC, steps=5)
+    batch = filled(episode, spec=COPIES_SPEC).sample(np.random.default_rng(0), (900,))
+    chosen, next_chosen = [], []
+    for i in range(900):
+        (step,) = [t for t in episode if np.array_equal(t.observation.proprio, batch.observation.proprio[i])]
+        for observation, original, choices in (
+            (batch.observation, step.observation, chosen),
+            (batch.next_observation, step.next_observation, next_chosen),
+        ):
+            same = (original.features["wrist"] == observation.features["wrist"][i]).all((1, 2, 3))
+            (choice,) = np.flatnonzero(same)
+            choices.append(int(choice))
+    for choices in (chosen, next_chosen):
+        assert np.abs(np.bincount(choices) / 300 - 1).max() < 0.2
+    assert chosen != next_chosen
+
+
+def test_without_a_generator_the_first_copy_is_read():
+    episode = make_episode(COPIES_SPEC, steps=3)
+    buffer = filled(episode, spec=COPIES_SPEC)
+    batch = buffer.at(buffer._members[np.arange(3)])
+    for i, step in enumerate(episode):
+        np.testing.assert_array_equal(batch.observation.features["wrist"][i], step.observation.features["wrist"][0])
+
+
+def test_the_copies_drawn_depend_on_the_seed_alone():
+    buffer = filled(make_episode(COPIES_SPEC, steps=5), spec=COPIES_SPEC)
+    one, two, other = (buffer.sample(np.random.default_rng(seed), (50,)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.observation.features["wrist"], two.observation.features["wrist"])
+    assert (one.observation.features["wrist"] != other.observation.features["wrist"]).any()
+
+
+def test_copies_of_another_number_are_refused_by_name():
+    two = dataclasses.replace(COPIES_SPEC, feature_copies=2)
+    with pytest.raises(
+        DataError, match=r"observation\.features/wrist has shape \(2, 2, 2, 8\), the task's \(3, 2, 2, 8\)"
+    ):
+        ReplayBuffer(COPIES_SPEC, 10).insert(make_episode(two, steps=1)[0])
+
+
+def test_compressed_frames_are_not_kept():
+    buffer = filled(make_episode(frames=("wrist",)))
+    assert buffer.sample(np.random.default_rng(0), (2,)).observation.frames == {}
 
 
 def test_sampling_is_uniform():

@@ -143,6 +143,36 @@ def test_a_stop_or_a_fault_truncates_without_any_recovery(mode, end):
     assert not {"recover", "resume"} & set(robot.calls)
 
 
+def test_a_refused_target_makes_the_arm_stay_and_the_episode_go_on():
+    class Choosy(FakeRobot):
+        def step(self, pose, reply_after_s, gripper=None):
+            if pose[2] < self.state().tcp_pose[2]:
+                raise RobotError("joint 4 would be at its limit", status=422)
+            return super().step(pose, reply_after_s, gripper)
+
+    robot = Choosy(CONFIG.reset.pose, CONFIG.target_pose)
+    env = opened(robot)
+    env.reset()
+    before, clock = env.state.tcp_pose, robot.clock()
+    _, _, terminated, truncated, info = env.step(DOWNWARDS)
+    assert not terminated
+    assert not truncated
+    assert info["end"] is EndReason.RUNNING
+    np.testing.assert_allclose(env.state.tcp_pose, before, atol=1e-12)
+    assert robot.clock() == pytest.approx(clock + 0.1)
+
+
+def test_any_other_refusal_is_the_callers():
+    class Gone(FakeRobot):
+        def step(self, pose, reply_after_s, gripper=None):
+            raise RobotError("no lease", status=409)
+
+    env = opened(Gone(CONFIG.reset.pose, CONFIG.target_pose))
+    env.reset()
+    with pytest.raises(RobotError, match="no lease"):
+        env.step(DOWNWARDS)
+
+
 def test_a_robot_that_cannot_be_read_after_a_fault_keeps_its_last_state():
     class Gone(FakeRobot):
         def state(self):
@@ -167,6 +197,7 @@ def test_in_lockstep_every_step_is_exactly_one_period():
     for _ in range(3):
         env.step(STILL)
     assert robot.replies_after_s == [0.1, 0.1, 0.1]
+    assert env.take_lateness_s() == []
 
 
 def test_in_real_time_the_reply_comes_at_the_tick_whatever_the_work_in_between_takes():
@@ -189,6 +220,8 @@ def test_a_late_tick_is_counted_and_its_step_ends_at_the_next_one():
     env.step(STILL)
     assert robot.clock() == pytest.approx(0.2)
     assert env.late_ticks == 1
+    assert env.take_lateness_s() == pytest.approx([0.03, 0.0])
+    assert env.take_lateness_s() == []
 
 
 def test_the_same_seed_gives_the_same_start_poses():
@@ -239,7 +272,7 @@ def test_the_grippers_block_spans_closed_to_open():
 
 
 def test_cameras_are_refused_by_an_environment_that_cannot_read_them():
-    with pytest.raises(ConfigError, match=r"cannot read \['wrist_1'\]"):
+    with pytest.raises(ConfigError, match=r"cameras \['wrist_1'\]: give ArmEnv a vision"):
         ArmEnv(changed(observation=ObservationConfig(cameras=(CameraConfig(name="wrist_1"),))), fake_robot())
 
 

@@ -16,7 +16,7 @@ def test_state_passes_as_it_is():
     np.testing.assert_array_equal(encoder.apply({}, Observation(proprio=proprio)), proprio)
 
 
-def test_a_task_with_cameras_is_refused_by_name():
+def test_images_that_nobody_encoded_are_refused_by_name():
     spec = dataclasses.replace(SPEC, image_shapes={"wrist_1": (128, 128, 3)})
     with pytest.raises(ConfigError, match="wrist_1"):
         encoder_for(spec)

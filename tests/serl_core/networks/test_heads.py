@@ -3,9 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from serl_core.networks.encoders import StateEncoder
 from serl_core.networks.heads import MLP, NORM_EPSILON, CriticEnsemble, LayerNorm, normalize
-from serl_core.types import Observation
 
 
 def test_layer_norm_is_that_of_flax():
@@ -22,15 +20,15 @@ def test_layer_norm_of_equal_numbers_is_finite():
 
 
 def test_ensemble_is_as_many_single_networks():
-    ensemble = CriticEnsemble(StateEncoder(), 3, (16, 8))
-    observation = Observation(proprio=np.ones((7, 4), np.float32))
+    ensemble = CriticEnsemble(3, (16, 8))
+    encoded = jnp.ones((7, 4))
     action = jax.random.normal(jax.random.key(0), (7, 2))
-    params = ensemble.init(jax.random.key(1), observation, action)["params"]
-    together = ensemble.apply({"params": params}, observation, action)
+    params = ensemble.init(jax.random.key(1), encoded, action)["params"]
+    together = ensemble.apply({"params": params}, encoded, action)
     assert together.shape == (3, 7)
     for member in range(3):
         own = jax.tree.map(lambda leaf, i=member: leaf[i], params["mlp"])
-        alone = MLP((16, 8), 1).apply({"params": own}, jnp.concatenate([observation.proprio, action], -1))
+        alone = MLP((16, 8), 1).apply({"params": own}, jnp.concatenate([encoded, action], -1))
         np.testing.assert_allclose(together[member], alone[:, 0], rtol=1e-5, atol=1e-6)
 
 

@@ -25,6 +25,21 @@ WEIGHTS = PolicyWeights(3, {"layer": {"kernel": np.ones((4, 3), np.float32)}, "s
 WEIGHTS_RECORD = encode_weights(WEIGHTS)
 
 finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+names = st.text("abcdefghij_-", min_size=1, max_size=8)
+images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
+features = hnp.arrays(
+    np.float16,
+    hnp.array_shapes(min_dims=3, max_dims=4, max_side=3),  # four dims: copies first
+    elements=st.floats(width=16, allow_nan=False, allow_infinity=False),
+)
+frames = hnp.arrays(np.uint8, st.integers(0, 50))
+observations = st.builds(
+    Observation,
+    proprio=hnp.arrays(np.float32, st.integers(1, 9), elements=finite32),
+    images=st.dictionaries(names, images, max_size=2),
+    features=st.dictionaries(names, features, max_size=2),
+    frames=st.dictionaries(names, frames, max_size=2),
+)
 leaves = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, max_side=3), elements=finite32)
 trees = st.recursive(
     st.dictionaries(st.text(min_size=1, max_size=5), leaves, max_size=3),
@@ -42,7 +57,8 @@ def decodes_or_refuses(decode, record):
 
 
 @given(
-    proprio=hnp.arrays(np.float32, st.integers(1, 9), elements=finite32),
+    observation=observations,
+    next_observation=observations,
     action=hnp.arrays(np.float32, st.integers(1, 9), elements=finite32),
     reward=st.floats(allow_nan=False, allow_infinity=False),
     discount=st.floats(0, 1),
@@ -50,9 +66,12 @@ def decodes_or_refuses(decode, record):
     end=st.sampled_from(EndReason),
     sequence=st.integers(0, 2**62),
 )
-def test_a_transition_comes_back_bit_for_bit(proprio, action, reward, discount, is_intervention, end, sequence):
+def test_a_transition_comes_back_bit_for_bit(
+    observation, next_observation, action, reward, discount, is_intervention, end, sequence
+):
     step = STEP._replace(
-        observation=STEP.observation._replace(proprio=proprio),
+        observation=observation,
+        next_observation=next_observation,
         action=action,
         reward=reward,
         discount=discount,
@@ -140,6 +159,26 @@ def test_a_number_that_is_not_finite_is_not_sent(change):
 def test_float64_is_refused_by_name():
     with pytest.raises(TransportError, match="action is float64; allowed are float32"):
         encode_transition(STEP._replace(action=np.zeros(2)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "array"),
+    [
+        ("images", np.zeros((4, 4, 1), np.uint8)),
+        ("images", np.zeros((2, 4, 4, 3), np.uint8)),
+        ("features", np.zeros((2, 2, 8), np.float32)),
+        ("features", np.zeros((1, 2, 2, 2, 8), np.float16)),
+        ("frames", np.zeros((5, 5), np.uint8)),
+        ("frames", np.zeros(5, np.float16)),
+    ],
+)
+def test_an_array_that_is_not_of_its_kind_is_refused_by_name(kind, array):
+    """Whoever sent it holds the checksum too: the decoder must not leave it to the buffers."""
+    record = encode_transition(
+        STEP._replace(next_observation=Observation(STEP.observation.proprio)._replace(**{kind: {"wrist": array}}))
+    )
+    with pytest.raises(TransportError, match=rf"next_observation/{kind}/wrist is .* not one of the {kind}"):
+        decode_transition(record)
 
 
 def test_a_session_that_could_leave_its_folder_is_refused():

@@ -1,7 +1,9 @@
 import threading
 
+import pytest
+
 from serl_core.testing.episodes import assert_same_transitions, make_episode
-from serl_core.transport.inbox import Inbox
+from serl_core.transport.inbox import Inbox, mismatch
 
 STEPS = make_episode(steps=10)
 
@@ -73,3 +75,20 @@ def test_take_wakes_as_soon_as_something_comes():
     put(inbox, STEPS[:1])
     taker.join(20.0)
     assert_same_transitions(taken, STEPS[:1])
+
+
+@pytest.mark.parametrize(
+    ("actor", "learner", "words"),
+    [
+        ("cafe+small-1", "cafe+resnet10-2", ["encoder small-1", "from resnet10-2", "EncoderConfig"]),
+        ("cafe+small-1", "cafe+small-1-pixels", ["encoder small-1,", "small-1-pixels", "EncoderConfig"]),
+        ("cafe", "cafe+small-1", ["encoder none", "from small-1"]),
+        ("beef+small-1", "cafe+small-1", ["task", "beef+small-1", "cafe+small-1", "same task and configuration"]),
+        ("beef", "cafe", ["task", "beef", "cafe"]),
+    ],
+)
+def test_a_refused_actor_is_told_what_differs(actor, learner, words):
+    """The encoders are told only where the tasks are the same: else they are not what is wrong."""
+    message = mismatch(actor, learner)
+    assert [word for word in words if word not in message] == []
+    assert ("EncoderConfig" in message) == (actor.partition("+")[0] == learner.partition("+")[0])

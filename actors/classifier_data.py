@@ -1,0 +1,221 @@
+"""Collects labelled frames for a reward classifier: each episode's are on the disk as soon as it ends."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+
+from actors.classifier_script import near_miss_script, near_start, success_script
+from actors.teleop.interface import Teleop
+from serl_core.clock import Rate
+from serl_core.data.episode_file import SUFFIX
+from serl_core.data.labelled_frames import LabelledFrames, save_labelled
+from serl_core.envs.frames import action_to_target
+from serl_core.envs.resets import as_vector7, random_start, reset_arm
+from serl_core.envs.safety import clip_target
+from serl_core.envs.task import Task
+from serl_core.envs.vision import Vision
+from serl_core.errors import ConfigError, DataError, RobotError, SerlError
+from serl_core.robots.interface import Robot
+from serl_core.robots.messages import RobotState
+
+logger = logging.getLogger(__name__)
+
+Pose = Float[np.ndarray, "7"]
+Label = Callable[[RobotState], bool | None]
+"""Says of the step that led to this state: success, no success, or None to leave its frame out."""
+
+MAX_EPISODES_IN_VAIN = 20
+START_TRIES = 5
+STEM = "frames-"
+
+
+class Wanted(NamedTuple):
+    """How many frames of a kind are enough; there may be a few more."""
+
+    positives: int = 200
+    negatives: int = 1000
+
+
+class FrameRecorder:
+    """One arm with its cameras, and someone who labels.
+
+    Args:
+        robot: connected.
+        vision: open.
+        label: of each step.
+        is_lockstep: the robot's clock is simulated.
+        reaction_steps: how long before the first frame of a success the label is not to be trusted: those
+            negative frames are left out. 0 for a label that knows at once.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        robot: Robot,
+        vision: Vision,
+        label: Label,
+        *,
+        is_lockstep: bool,
+        reaction_steps: int = 0,
+        rate: Rate | None = None,
+    ) -> None:
+        self._task = task
+        self._robot = robot
+        self._vision = vision
+        self._label = label
+        self._is_lockstep = is_lockstep
+        self._reaction_steps = reaction_steps
+        self._rate = rate or Rate(task.config.control_hz)
+        self._state = robot.state()
+
+    def now(self) -> RobotState:
+        """Return the arm's state after the last step."""
+        return self._state
+
+    def go_to(self, start: Pose, *, seed: int | None = None) -> None:
+        """Bring the arm to a start pose; see `reset_arm`."""
+        self._state = reset_arm(self._robot, self._task.config, start, seed=seed)
+
+    def put_at(self, pose: Pose, *, seed: int | None = None) -> bool:
+        """Put a simulated arm at `pose` at once; return False, with the arm where it was, if that is not free."""
+        self._robot.set_impedance(self._task.config.compliance)
+        try:
+            self._state = self._robot.sim_reset(seed=seed, pose=as_vector7(clip_target(pose, self._task.config.box)))
+        except RobotError as error:
+            if error.status != 422:
+                raise
+            return False
+        return True
+
+    def run(self, targets: Iterator[Pose]) -> LabelledFrames | None:
+        """Follow `targets`, a step each; return the labelled frames, None if every label was None."""
+        images: list[dict[str, UInt8[np.ndarray, "h w 3"]]] = []
+        labels, steps, poses = [], [], []
+        self._rate.restart()
+        for step, target in enumerate(targets):
+            reply_after_s = 1.0 / self._task.config.control_hz if self._is_lockstep else self._rate.remaining_s()
+            self._state = self._robot.step(as_vector7(clip_target(target, self._task.config.box)), reply_after_s)
+            sight, label = self._vision.look(), self._label(self._state)
+            if label is None:
+                continue
+            images.append(sight.images)
+            labels.append(label)
+            steps.append(step)
+            poses.append(self._state.tcp_pose)
+        if not images:
+            return None
+        frames = LabelledFrames(
+            task=self._task.config.name,
+            images={name: np.stack([image[name] for image in images]) for name in images[0]},
+            is_success=np.array(labels),
+            step=np.array(steps),
+            tcp_pose=np.array(poses),
+        )
+        return frames.select(trusted(frames.is_success, frames.step, self._reaction_steps))
+
+
+def trusted(is_success: NDArray[np.bool_], step: NDArray[np.int64], reaction_steps: int) -> NDArray[np.bool_]:
+    """Return which labels to keep: not the negative ones up to `reaction_steps` before a positive one."""
+    positive_steps = step[is_success]
+    ahead = positive_steps[np.newaxis, :] - step[:, np.newaxis]
+    return is_success | ~((ahead > 0) & (ahead <= reaction_steps)).any(axis=1)
+
+
+Episode = Callable[[bool], LabelledFrames | None]
+"""Runs an episode, given whether it should end in success."""
+
+
+def record_frames(episode: Episode, wanted: Wanted, folder: Path) -> Wanted:
+    """Run episodes until there are enough frames of both kinds in `folder`; return how many were added.
+
+    Raises:
+        ConfigError: none are wanted of one kind.
+        DataError: `folder` cannot be written, or someone else records into it.
+        SerlError: twenty episodes in a row brought nothing of the kind that is missing; those saved stay.
+    """
+    if min(wanted) < 1:
+        raise ConfigError(f"frames to record: at least 1 of each kind, got {wanted}")
+    count, in_vain, number = Wanted(0, 0), 0, next_number(folder, STEM)
+    while count.positives < wanted.positives or count.negatives < wanted.negatives:
+        wants_success = count.positives * wanted.negatives <= count.negatives * wanted.positives
+        frames = episode(wants_success and count.positives < wanted.positives)
+        positives = 0 if frames is None else int(frames.is_success.sum())
+        negatives = 0 if frames is None else frames.is_success.size - positives
+        if frames is not None:
+            _save_new(folder / f"{STEM}{number:04d}{SUFFIX}", frames)
+            number += 1
+        is_helpful = (positives and count.positives < wanted.positives) or (
+            negatives and count.negatives < wanted.negatives
+        )
+        in_vain = 0 if is_helpful else in_vain + 1
+        count = Wanted(count.positives + positives, count.negatives + negatives)
+        logger.info("%d positive and %d negative frames", *count)
+        if in_vain == MAX_EPISODES_IN_VAIN:
+            raise SerlError(
+                f"{in_vain} episodes in a row brought no frame of the kind that is missing; {count.positives} positive "
+                f"and {count.negatives} negative ones are saved in {folder}. Look at the scene and the labels"
+            )
+    return count
+
+
+def truth_label(state: RobotState) -> bool:
+    """Label by the simulator's truth. Raises ConfigError on a robot that has none."""
+    if state.truth is None:
+        raise ConfigError("label: this robot is not simulated and knows no truth; label by key")
+    return state.truth.is_success
+
+
+def scripted_episode(task: Task, recorder: FrameRecorder, *, seed: int) -> Episode:
+    """Return episodes of the scripted human in simulation, put at their starts at once."""
+    random = np.random.default_rng(seed)
+    scene_seed: int | None = seed
+
+    def episode(wants_success: bool) -> LabelledFrames | None:
+        nonlocal scene_seed
+        for _ in range(START_TRIES):
+            if recorder.put_at(near_start(task, random), seed=scene_seed):
+                break
+        else:
+            recorder.go_to(random_start(task.config.reset, random), seed=scene_seed)
+        scene_seed = None
+        script = success_script if wants_success else near_miss_script
+        return recorder.run(script(task, recorder.now, random))
+
+    return episode
+
+
+def handled_episode(task: Task, recorder: FrameRecorder, *, seed: int, teleop: Teleop | None = None) -> Episode:
+    """Return episodes of a person at a device, or without one of a person who moves the compliant arm by hand."""
+    random = np.random.default_rng(seed)
+
+    def targets() -> Iterator[Pose]:
+        for _ in range(task.config.time_limit_steps):
+            measured = np.array(recorder.now().tcp_pose)
+            if teleop is None:
+                yield measured
+            else:
+                twist = task.config.action.spec.split(teleop.read().action)["twist"].astype(np.float64)
+                yield action_to_target(np.clip(twist, -1.0, 1.0), measured, task.config.action)
+
+    def episode(_: bool) -> LabelledFrames | None:
+        recorder.go_to(random_start(task.config.reset, random))
+        return recorder.run(targets())
+
+    return episode
+
+
+def _save_new(path: Path, frames: LabelledFrames) -> None:
+    if path.exists():
+        raise DataError(f"{path} is there already: another recorder uses this folder, choose one of your own")
+    save_labelled(path, frames)
+
+
+def next_number(folder: Path, stem: str) -> int:
+    """Return the number after the highest that a file of this stem has in `folder`; 0 for the first."""
+    numbers = [path.name.removeprefix(stem).removesuffix(SUFFIX) for path in folder.glob(f"{stem}*{SUFFIX}")]
+    return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1

@@ -1,0 +1,43 @@
+"""Puts together what an actor sees with: cameras, the frozen encoder, the reward classifier."""
+
+from pathlib import Path
+
+from actors.vision import CameraVision
+from serl_core.agents.acting_classifier import load_classifier
+from serl_core.config import RewardKind, TaskConfig
+from serl_core.errors import ConfigError
+from serl_core.networks.perception import ImageEncoder, Perception
+
+
+def vision_for(
+    task: TaskConfig, perception: Perception, *, classifier: Path | None = None, seed: int = 0
+) -> CameraVision | None:
+    """Return the vision of a task; None for one without cameras.
+
+    Args:
+        classifier: file of the reward classifier, for a task whose reward it gives.
+        seed: of the shifts of features' copies.
+
+    Raises:
+        ConfigError: a classifier is given to a task of another reward, or needed and not given; or it is of other
+            cameras or another encoder.
+        DataError: the classifier is not there, or not whole.
+    """
+    needs_classifier = task.reward.kind is RewardKind.CLASSIFIER
+    if classifier is not None and not needs_classifier:
+        raise ConfigError(
+            f"--classifier: the reward of task {task.name!r} is {task.reward.kind.value!r}; leave it out, or set "
+            "RewardConfig.kind to classifier"
+        )
+    if needs_classifier and classifier is None:
+        raise ConfigError(
+            f"RewardConfig.kind: task {task.name!r} asks for a classifier and there is none; train one with "
+            "`serl classifier` and give it with --classifier"
+        )
+    if perception.frozen is None:
+        return None
+    encode = ImageEncoder(perception.frozen, copies=perception.stored.feature_copies, seed=seed)
+    if classifier is None:
+        return CameraVision(task.observation, encode=encode)
+    judge = load_classifier(classifier, encoder=perception.frozen.identity, image_shapes=task.observation.image_shapes)
+    return CameraVision(task.observation, encode=encode, classify=judge.classify, success_threshold=judge.threshold)

@@ -1,0 +1,197 @@
+"""What the actor sees: the cameras' newest pictures, cropped and resized, and what is made of them once."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.cameras.interface import Camera, Frame
+from actors.cameras.robot import PolledRobotCamera, RobotCamera
+from actors.cameras.uvc import UvcCamera
+from serl_core.clock import Clock
+from serl_core.config import CameraConfig, CameraSource, Crop, ObservationConfig
+from serl_core.envs.vision import Sight
+from serl_core.errors import CameraFault, ConfigError
+from serl_core.robots.interface import Robot
+from serl_core.robots.pictures import opencv
+
+Image = NDArray[np.uint8]  # [h w 3], RGB
+Features = NDArray[np.float16]
+Encode = Callable[[dict[str, Image]], dict[str, Features]]
+Classify = Callable[[dict[str, Image], dict[str, Features]], float]
+MakeCamera = Callable[[CameraConfig, Robot, Clock], Camera]
+
+FIRST_FRAMES_S = 5.0  # how long cameras may take to start
+CROPPED_SIZE = (480, 640)  # height and width of the pictures of the robot's cameras, where crops are taken of them
+
+
+class CameraVision:
+    """The cameras of a task as `serl_core.envs.vision.Vision`. The constructor touches no camera.
+
+    Args:
+        encode: the frozen encoder: all images by name to their features by name, once per look.
+        classify: the reward classifier: images and features to the probability of success.
+        success_threshold: of that probability.
+        now: this machine's monotonic clock.
+        make: the camera of a config; by default its source decides.
+
+    Raises:
+        ConfigError: only one of `classify` and `success_threshold` is given.
+    """
+
+    def __init__(
+        self,
+        config: ObservationConfig,
+        *,
+        encode: Encode | None = None,
+        classify: Classify | None = None,
+        success_threshold: float | None = None,
+        now: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        make: MakeCamera | None = None,
+    ) -> None:
+        if (classify is None) != (success_threshold is None):
+            raise ConfigError(
+                f"CameraVision: a classifier and its success_threshold come together, got threshold {success_threshold}"
+            )
+        self.success_threshold = success_threshold
+        self._config = config
+        self._encode, self._classify = encode, classify
+        self._now, self._sleep = now, sleep
+        self._make = make or make_camera
+        self._cameras: dict[str, Camera] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of each camera's frames
+
+    def open(self, robot: Robot) -> None:
+        """Start the cameras and wait until each gives frames that the config's crops fit.
+
+        Raises:
+            ConfigError: a camera, or a crop of it, that does not exist. No camera stays open.
+            CameraFault: a camera gives no fresh frame within 5 s. No camera stays open.
+        """
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.close)
+            for config in self._config.cameras:
+                camera = self._make(config, robot, self._now)
+                self._cameras[config.name] = camera
+                camera.open()
+            self._interpret(self._first_images())  # now: what compiles takes seconds, and must not hold up a step
+            opened.pop_all()
+
+    def close(self) -> None:
+        """Stop the cameras. Safe to call twice."""
+        with contextlib.ExitStack() as closing:
+            for camera in self._cameras.values():
+                closing.callback(camera.close)
+            self._cameras, self._shapes = {}, {}
+
+    def look(self) -> Sight:
+        """Return the newest images, their features and the probability of success; the images are read-only.
+
+        Raises:
+            CameraFault: a camera's newest frame is too old, of another size, or there is none. The
+                cameras stay open: a later look succeeds as soon as the frames are fresh again.
+        """
+        return self._interpret(self._images())
+
+    def _interpret(self, images: dict[str, Image]) -> Sight:
+        features = self._encode(images) if self._encode else {}
+        probability = float(self._classify(images, features)) if self._classify else None
+        return Sight(images, features, probability)
+
+    def _first_images(self) -> dict[str, Image]:
+        give_up_s = self._now() + FIRST_FRAMES_S
+        while True:
+            try:
+                return self._images()
+            except CameraFault:
+                if self._now() >= give_up_s:
+                    raise
+            self._sleep(0.02)
+
+    def _images(self) -> dict[str, Image]:
+        frames = [self._fresh(config) for config in self._config.cameras]
+        return {
+            name: image
+            for config, frame in zip(self._config.cameras, frames, strict=True)
+            for name, image in cut(frame.image, config).items()
+        }
+
+    def _fresh(self, config: CameraConfig) -> Frame:
+        """Return a camera's newest frame, if it is fresh and of the size it has always been."""
+        camera = self._cameras.get(config.name)
+        if camera is None:
+            raise CameraFault(f"camera {config.name!r}: it is not open; call open() first")
+        frame = camera.latest()
+        why = f" ({problem})" if (problem := camera.problem()) else ""
+        remedy = "check the camera and its cable; the arm holds until its picture is back"
+        if frame is None:
+            raise CameraFault(f"camera {config.name!r}: there is no picture{why}; {remedy}")
+        age_s = self._now() - frame.captured_s
+        if age_s > config.max_age_s:
+            raise CameraFault(
+                f"camera {config.name!r}: its newest picture is {age_s:.2f} s old, at most {config.max_age_s} s is "
+                f"allowed{why}; {remedy}"
+            )
+        shape = self._shapes.setdefault(config.name, frame.image.shape)
+        if frame.image.shape != shape:
+            raise CameraFault(
+                f"camera {config.name!r}: its pictures are now of shape {frame.image.shape}, they were {shape}; "
+                f"set the camera back, or start again"
+            )
+        return frame
+
+
+def make_camera(config: CameraConfig, robot: Robot, now: Clock) -> Camera:
+    """Return the camera that a config describes, not open yet.
+
+    Raises:
+        ConfigError: its source needs a driver that is not there.
+    """
+    device = config.device or config.name
+    match config.source:
+        case CameraSource.ROBOT:
+            height, width = CROPPED_SIZE if config.crops else (config.height, config.width)
+            camera = RobotCamera(robot, device, height, width, now=now)
+            return camera if robot.health().clock == "lockstep" else PolledRobotCamera(camera, config.name, now=now)
+        case CameraSource.UVC:
+            return UvcCamera(config.name, device, now=now)
+        case CameraSource.REALSENSE:
+            raise ConfigError(
+                f"camera {config.name!r}: CameraSource.REALSENSE comes with the RealSense driver, which is not in this "
+                f"version; use CameraSource.UVC or CameraSource.ROBOT"
+            )
+
+
+def cut(frame: Image, config: CameraConfig) -> dict[str, Image]:
+    """Return the images that a config makes of a captured frame [h w 3], by name and in its order; read-only.
+
+    Raises:
+        ConfigError: a crop leaves the frame.
+    """
+    height, width = frame.shape[:2]
+    crops = config.crops or (Crop(name=config.name, left=0, top=0, width=width, height=height),)
+    images = {}
+    for crop in crops:
+        right, bottom = crop.left + crop.width, crop.top + crop.height
+        if right > width or bottom > height:
+            raise ConfigError(
+                f"Crop {crop.name!r} of camera {config.name!r}: columns {crop.left} to {right} and rows {crop.top} to "
+                f"{bottom} leave the frame of {width} columns and {height} rows; move or shrink the crop"
+            )
+        images[crop.name] = resize(frame[crop.top : bottom, crop.left : right], config.height, config.width)
+    return images
+
+
+def resize(image: Image, height: int, width: int) -> Image:
+    """Return `image` [h w 3] at another size, read-only: itself if it has it, by area when shrinking, else linear."""
+    if image.shape[:2] == (height, width):
+        resized: Image = np.ascontiguousarray(image)
+    else:
+        cv2 = opencv("Pictures of another size than the camera's")
+        shrinks = height <= image.shape[0] and width <= image.shape[1]
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized.flags.writeable = False
+    return resized

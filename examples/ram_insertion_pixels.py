@@ -1,0 +1,25 @@
+"""RAM insertion as in the paper: seen by the wrist camera, judged by a trained image classifier.
+
+The policy sees an image and where the tool is relative to where the episode began. Where the socket
+is it knows only by looking and touching.
+"""
+
+from dataclasses import replace
+
+from examples.ram_insertion import CONFIG as FROM_STATE
+from examples.ram_insertion import TARGET_POSE, expert
+from serl_core.config import CameraConfig, ObservationConfig, PoseFrame, RewardConfig, RewardKind
+from serl_core.envs.task import Task
+
+SEATED_WITHIN_M = 0.001  # the tool's height, measured once with the stick on the socket's floor
+
+CONFIG = replace(
+    FROM_STATE,
+    name="ram_insertion_pixels",
+    observation=ObservationConfig(pose_frame=PoseFrame.EPISODE_START, cameras=(CameraConfig(name="wrist"),)),
+    # The classifier tells inside the socket from beside it; a height alone does not, and a picture alone
+    # hardly shows the last millimetre.
+    reward=RewardConfig(kind=RewardKind.CLASSIFIER, frames=2, max_tcp_z_m=TARGET_POSE[2] + SEATED_WITHIN_M),
+)
+
+TASK = Task(config=CONFIG, expert=expert)

@@ -1,0 +1,212 @@
+"""`serl classifier record|train|eval|review`: from labelled frames to a reward classifier, and back to correct them."""
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from serl_core.cli.processes import ended_by_signals
+from serl_core.config import FrameFormat, TaskConfig
+from serl_core.envs.task import Task, load_task
+from serl_core.errors import ConfigError
+
+CONTACT_SHEET = "contact_sheet.png"
+REACTION_S = 0.5  # of a person who labels by key
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFrames:
+    """Collect frames labelled success or not."""
+
+    task: str
+    out: Path  # folder of the frames; new episodes are added
+    positives: int = 200
+    negatives: int = 1000
+    label: Literal["truth", "key"] = "truth"  # of the simulator, or a person holding the space bar while it is done
+    robot: str = "http://127.0.0.1:5000"
+    token_file: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOnFrames:
+    """Train a classifier and choose its threshold; writes classifier.safetensors, report.json, reliability.png."""
+
+    task: str
+    data: tuple[Path, ...]  # folders of labelled frames
+    out: Path  # folder of the classifier
+    false_positive_rate: float = 0.01  # at most, on the episodes held back
+    images: tuple[str, ...] | None = None  # the names to read; all of them if not given
+    steps: int = 400
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOnFrames:
+    """Score a classifier on frames that it was not trained on."""
+
+    task: str
+    classifier: Path
+    data: tuple[Path, ...]
+    out: Path | None = None  # folder for report.json and reliability.png
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewFrames:
+    """Draw the frames of a folder with their numbers, or write them anew with corrected labels."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    labels: Path | None = None  # lines "NUMBER success", "NUMBER failure" or "NUMBER drop"
+    out: Path | None = None  # folder of the corrected frames; needed with --labels
+
+
+ClassifierArgs = (
+    Annotated[RecordFrames, tyro.conf.subcommand("record")]
+    | Annotated[TrainOnFrames, tyro.conf.subcommand("train")]
+    | Annotated[EvalOnFrames, tyro.conf.subcommand("eval")]
+    | Annotated[ReviewFrames, tyro.conf.subcommand("review")]
+)
+
+
+def run_classifier(args: RecordFrames | TrainOnFrames | EvalOnFrames | ReviewFrames) -> int:
+    """Do what was asked for; return 0.
+
+    Raises:
+        SerlError: an argument, the robot, a camera or a file is not as it must be.
+    """
+    match args:
+        case RecordFrames():
+            _record(args)
+        case TrainOnFrames():
+            _train(args)
+        case EvalOnFrames():
+            _evaluate(args)
+        case ReviewFrames():
+            _review(args)
+    return 0
+
+
+def _record(args: RecordFrames) -> None:
+    from actors.classifier_data import (
+        FrameRecorder,
+        Wanted,
+        handled_episode,
+        record_frames,
+        scripted_episode,
+        truth_label,
+    )
+    from actors.label_key import KeyLabel, terminal_keys
+    from actors.vision import CameraVision
+    from serl_core.robots.http_client import HttpRobot
+
+    task = _task_with_images(args.task)
+    with ended_by_signals(), ExitStack() as stack:
+        is_by_key = args.label == "key"
+        label = KeyLabel(stack.enter_context(terminal_keys())) if is_by_key else truth_label
+        robot = stack.enter_context(closing(HttpRobot(args.robot, owner="classifier", token_file=args.token_file)))
+        robot.connect()
+        health = robot.health()
+        if not (is_by_key or health.is_simulated):
+            raise ConfigError("--label: truth is the simulator's, and this robot is real; use --label key")
+        vision = stack.enter_context(closing(CameraVision(task.config.observation)))
+        vision.open(robot)
+        recorder = FrameRecorder(
+            task,
+            robot,
+            vision,
+            label,
+            is_lockstep=health.clock == "lockstep",
+            reaction_steps=round(REACTION_S * task.config.control_hz) if is_by_key else 0,
+        )
+        make = scripted_episode if health.is_simulated else handled_episode
+        wanted = Wanted(args.positives, args.negatives)
+        count = record_frames(make(task, recorder, seed=args.seed), wanted, args.out)
+    print(f"{count.positives} positive and {count.negatives} negative frames in {args.out}")
+
+
+def _train(args: TrainOnFrames) -> None:
+    from learners.classifier import CLASSIFIER, ClassifierPlan, train_classifier
+    from serl_core.agents.reward_classifier import ClassifierConfig
+    from serl_core.data.labelled_frames import load_folders
+    from serl_core.networks.compilation import enable_compilation_cache
+    from serl_core.networks.frozen import load_encoder
+
+    task = _task_with_images(args.task)
+    plan = ClassifierPlan(
+        network=ClassifierConfig(steps=args.steps),
+        frames=task.config.reward.frames,
+        false_positive_rate=args.false_positive_rate,
+        seed=args.seed,
+    )
+    episodes = load_folders(args.data, images=args.images)
+    _check_images(task.config, episodes[0].image_shapes(), args.data[0])
+    enable_compilation_cache()
+    report = train_classifier(episodes, load_encoder(task.config.observation.encoder), plan, args.out)
+    print("\n".join([*report.lines(), f"{args.out / CLASSIFIER}"]))
+
+
+def _evaluate(args: EvalOnFrames) -> None:
+    from learners.classifier import BatchEncoder, predict
+    from learners.classifier_report import assess
+    from serl_core.agents.acting_classifier import load_classifier
+    from serl_core.data.labelled_frames import load_folders
+    from serl_core.networks.compilation import enable_compilation_cache
+    from serl_core.networks.frozen import load_encoder
+
+    config = _task_with_images(args.task).config
+    enable_compilation_cache()
+    encoder = load_encoder(config.observation.encoder)
+    classifier = load_classifier(
+        args.classifier, encoder=encoder.identity, image_shapes=config.observation.image_shapes
+    )
+    episodes = load_folders(args.data, images=classifier.facts.image_shapes)
+    _check_images(config, episodes[0].image_shapes(), args.data[0])
+    probability = predict(classifier, BatchEncoder(encoder), episodes)
+    report = assess(episodes, probability, frames=config.reward.frames, threshold=classifier.threshold)
+    if args.out is not None:
+        report.write(args.out)
+    print("\n".join(report.lines()))
+
+
+def _review(args: ReviewFrames) -> None:
+    from serl_core.data.frames import compress
+    from serl_core.data.label_review import contact_sheet, correct, read_corrections
+    from serl_core.data.labelled_frames import count_labels, labelled_paths, load_labelled, save_labelled
+
+    paths = labelled_paths(args.folder)
+    episodes = [load_labelled(path) for path in paths]
+    if args.labels is None:
+        sheet = args.folder / CONTACT_SHEET
+        sheet.write_bytes(compress({"sheet": contact_sheet(episodes)}, FrameFormat.PNG)["sheet"].tobytes())
+        print(f"{sheet}: {sum(count_labels(episodes))} frames; correct them with --labels FILE --out FOLDER")
+        return
+    if args.out is None or (args.out.exists() and any(args.out.iterdir())):
+        raise ConfigError(f"--out: needs a new or empty folder for the corrected frames, got {args.out}")
+    corrected = correct(episodes, read_corrections(args.labels))
+    for path, episode in zip(paths, corrected, strict=True):
+        if episode is not None:
+            save_labelled(args.out / path.name, episode)
+    positives, negatives = count_labels([episode for episode in corrected if episode is not None])
+    print(f"{args.out}: {positives} positive and {negatives} negative frames")
+
+
+def _task_with_images(name: str) -> Task:
+    task = load_task(name)
+    if not task.config.observation.cameras:
+        raise ConfigError(
+            f"task {name!r}: has no cameras, and a classifier needs images; give ObservationConfig.cameras"
+        )
+    return task
+
+
+def _check_images(config: TaskConfig, shapes: dict[str, tuple[int, int, int]], folder: Path) -> None:
+    """Refuse frames that were recorded for another task, or with other cameras."""
+    expected = config.observation.image_shapes
+    for name, shape in shapes.items():
+        if expected.get(name) != shape:
+            raise ConfigError(
+                f"{folder}: its image {name!r} is of shape {shape}; task {config.name!r} has {expected}. "
+                "Record the frames anew with this task, or name others with --data"
+            )
