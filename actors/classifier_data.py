@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
-from actors.classifier_script import near_miss_script, near_start, success_script
+from actors.classifier_script import anywhere, near_miss_script, near_start, roaming_script, success_script
 from actors.teleop.interface import Teleop
 from serl_core.clock import Rate
 from serl_core.data.episode_file import SUFFIX
@@ -31,6 +31,7 @@ Label = Callable[[RobotState], bool | None]
 
 MAX_EPISODES_IN_VAIN = 20
 START_TRIES = 5
+ROAMING = 0.5  # of the episodes that collect negative frames
 STEM = "frames-"
 
 
@@ -177,13 +178,15 @@ def scripted_episode(task: Task, recorder: FrameRecorder, *, seed: int) -> Episo
 
     def episode(wants_success: bool) -> LabelledFrames | None:
         nonlocal scene_seed
+        is_roaming = not wants_success and random.random() < ROAMING
+        start = anywhere if is_roaming else near_start
         for _ in range(START_TRIES):
-            if recorder.put_at(near_start(task, random), seed=scene_seed):
+            if recorder.put_at(start(task, random), seed=scene_seed):
                 break
         else:
             recorder.go_to(random_start(task.config.reset, random), seed=scene_seed)
         scene_seed = None
-        script = success_script if wants_success else near_miss_script
+        script = success_script if wants_success else roaming_script if is_roaming else near_miss_script
         return recorder.run(script(task, recorder.now, random))
 
     return episode

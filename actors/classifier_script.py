@@ -1,7 +1,9 @@
 """What the scripted human does in simulation to collect frames for a reward classifier: successes, and near misses.
 
 The near misses are those that a learning policy finds: hovering close above the target, pressing beside
-it, held up on its edge, inserted half way, lifted out again.
+it, held up on its edge, inserted half way, lifted out again. And because such a policy searches for
+whatever is rewarded, frames from everywhere that it may go: a classifier is worth nothing where it has
+seen nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ Now = Callable[[], RobotState]
 
 EXPERT_NOISE, PROBE_NOISE = 0.05, 0.15  # standard deviation added to each number of an action
 WIGGLE_M, WIGGLE_RAD = 0.003, 0.03  # while the task is done: pulls and pushes that mostly leave it done
+TILT_RAD = 0.1  # standard deviation of the tilt of poses from anywhere
 INSERTION_STEPS, DONE_STEPS, PROBE_STEPS = 40, 8, 8
 
 
@@ -29,6 +32,15 @@ def near_start(task: Task, random: np.random.Generator) -> Pose:
     pose = start_pose(task.config.reset, random.uniform(-0.3, 0.3, 4))
     height_m = pose[2] - task.config.target_pose[2]
     pose[2] -= random.uniform(0.0, 0.75) * height_m
+    return pose
+
+
+def anywhere(task: Task, random: np.random.Generator) -> Pose:
+    """Return a pose from the whole of the task's box, turned and tilted at random; it need not be free."""
+    box, reset = task.config.box, task.config.reset
+    turn = np.append(random.normal(0.0, TILT_RAD, 2), random.uniform(-2.0, 2.0) * reset.randomise_rz_rad)
+    pose = apply_increment(np.array(task.config.target_pose), np.concatenate([np.zeros(3), turn]))
+    pose[:3] = random.uniform(box.low_m, box.high_m)
     return pose
 
 
@@ -59,6 +71,11 @@ def near_miss_script(task: Task, now: Now, random: np.random.Generator) -> Itera
     probes = (_hover, _press_beside, _press_beside, _stop_short, _wander)
     for i in random.permutation(len(probes))[:2]:
         yield from probes[i](task, now, random)
+
+
+def roaming_script(task: Task, now: Now, random: np.random.Generator) -> Iterator[Pose]:
+    """Yield targets of a policy that knows nothing, wherever it is."""
+    yield from _wander(task, now, random)
 
 
 def _insert(task: Task, now: Now, random: np.random.Generator) -> Iterator[Pose]:

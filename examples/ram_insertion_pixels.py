@@ -11,7 +11,8 @@ from examples.ram_insertion import TARGET_POSE, expert
 from serl_core.config import CameraConfig, ObservationConfig, PoseFrame, RewardConfig, RewardKind
 from serl_core.envs.task import Task
 
-SEATED_WITHIN_M = 0.001  # the tool's height, measured once with the stick on the socket's floor
+SEATED_WITHIN_M = 0.001  # of the tool's height, measured once with the stick on the socket's floor
+SEATED_Z_M = (TARGET_POSE[2] - SEATED_WITHIN_M, TARGET_POSE[2] + SEATED_WITHIN_M)
 
 CONFIG = replace(
     FROM_STATE,
@@ -19,7 +20,7 @@ CONFIG = replace(
     observation=ObservationConfig(pose_frame=PoseFrame.EPISODE_START, cameras=(CameraConfig(name="wrist"),)),
     # The classifier tells inside the socket from beside it; a height alone does not, and a picture alone
     # hardly shows the last millimetre.
-    reward=RewardConfig(kind=RewardKind.CLASSIFIER, frames=2, max_tcp_z_m=TARGET_POSE[2] + SEATED_WITHIN_M),
+    reward=RewardConfig(kind=RewardKind.CLASSIFIER, frames=2, tcp_z_m=SEATED_Z_M),
 )
 
 TASK = Task(config=CONFIG, expert=expert)

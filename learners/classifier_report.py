@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serl_core.agents.detection import (
     ReliabilityBin,
     Scores,
+    away_from_both,
     choose_threshold,
     reliability,
     score,
@@ -62,12 +63,16 @@ def threshold_for(
     target_rate: float,
     least: float,
 ) -> float:
-    """Return the smallest threshold at which at most `target_rate` of the negative frames pass for a success.
+    """Return a threshold at which at most `target_rate` of the negative frames pass for a success.
 
-    Args and Raises: see `choose_threshold`.
+    It is half way from the smallest such one to where the positive frames begin. Args and Raises: see
+    `choose_threshold`.
     """
-    lowest = sustained(probability, _runs(episodes), frames)
-    return choose_threshold(lowest[~all_labels(episodes)], target_rate, least=least)
+    label, run = all_labels(episodes), _runs(episodes)
+    lowest = sustained(probability, run, frames)
+    is_settled = sustained(label.astype(np.float64), run, frames) > 0.0
+    smallest = choose_threshold(lowest[~label], target_rate, least=least)
+    return away_from_both(smallest, lowest[is_settled])
 
 
 def assess(

@@ -271,7 +271,7 @@ class RewardConfig:
 
     kind: RewardKind = RewardKind.SIM_TRUTH
     frames: int = 2  # for how many steps in a row the classifier must say so
-    max_tcp_z_m: float | None = None  # with a classifier: no success while the tool is higher, base frame
+    tcp_z_m: tuple[float, float] | None = None  # with a classifier: no success while the tool is lower or higher
     tolerance_m: float = 0.005
     tolerance_rad: float = 0.05
 
@@ -280,8 +280,10 @@ class RewardConfig:
         _above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")
         if self.frames < 1:
             raise ConfigError(f"RewardConfig.frames: must be at least 1, got {self.frames}")
-        if self.max_tcp_z_m is not None and not math.isfinite(self.max_tcp_z_m):
-            raise ConfigError(f"RewardConfig.max_tcp_z_m: must be finite or None, got {self.max_tcp_z_m} m")
+        if self.tcp_z_m is not None and not -math.inf < self.tcp_z_m[0] < self.tcp_z_m[1] < math.inf:
+            raise ConfigError(
+                f"RewardConfig.tcp_z_m: must be a lower and a higher height or None, got {self.tcp_z_m} m"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """From probabilities to decisions: the consecutive-frames rule, the threshold, and how often both are wrong."""
 
+import math
+
 import msgspec
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -81,6 +83,23 @@ def choose_threshold(sustained_negative: Probability, target_rate: float, *, lea
             f"{highest[allowed]:.5f} or more. Review their labels, record more frames like them, or allow a higher rate"
         )
     return threshold
+
+
+def away_from_both(least: float, sustained_positive: Probability, lost_rate: float = 0.05) -> float:
+    """Return the threshold half way, in log-odds, between `least` and where the positive frames begin.
+
+    A policy searches for what is rewarded and finds frames that no recording had, so a threshold that just
+    keeps the recorded negatives out lets some of those in.
+
+    Args:
+        sustained_positive: of the positive validation frames at which the rule could have fired.
+        lost_rate: of these may lie below where they begin.
+    """
+    if not sustained_positive.size:
+        return least
+    begin = np.sort(sustained_positive)[int(lost_rate * sustained_positive.size)]
+    odds = [math.log(p / (1.0 - p)) for p in np.clip([least, max(least, begin)], 1e-6, MOST_THRESHOLD)]
+    return max(least, 1.0 / (1.0 + math.exp(-sum(odds) / 2)))
 
 
 def score(is_detected: Label, is_success: Label) -> Scores:

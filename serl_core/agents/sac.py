@@ -32,7 +32,7 @@ Frozen = Callable[[jax.Array], jax.Array]
 
 @dataclass(frozen=True, kw_only=True)
 class SacConfig:
-    """The method's numbers; the defaults are HIL-SERL's (REFERENCE section 1)."""
+    """The method's numbers; the defaults are HIL-SERL's (REFERENCE section 1) but for the temperature's rate."""
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     critic_hidden: tuple[int, ...] = (256, 256)
@@ -44,7 +44,7 @@ class SacConfig:
     tau: float = 0.005  # how far the target critics follow per critic update
     learning_rate: float = 3e-4
     initial_temperature: float = 0.01
-    temperature_learning_rate: float = 3e-4
+    temperature_learning_rate: float = 3e-3
     target_entropy: float | None = None  # None: minus half the action's size
     average_horizon: int = 1000  # policy updates that the final, averaged policy looks back on
 

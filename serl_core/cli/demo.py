@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    Observations.PIXELS: Recipe("ram_insertion_pixels", utd=2, batch=128),
+    Observations.PIXELS: Recipe("ram_insertion_pixels", utd=4, batch=128),
     Observations.STATE: Recipe("ram_insertion", utd=4, batch=256),
 }
 

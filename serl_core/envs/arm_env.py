@@ -7,6 +7,7 @@ the tick comes, so the period counts everything (observation, policy, human, log
 
 import contextlib
 import logging
+import math
 from typing import Any
 
 import gymnasium
@@ -240,8 +241,9 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
             return None
         assert self._vision is not None
         assert self._vision.success_threshold is not None
-        is_low = reward.max_tcp_z_m is None or self.state.tcp_pose[2] <= reward.max_tcp_z_m
-        return probability is not None and probability >= self._vision.success_threshold and is_low
+        low_m, high_m = reward.tcp_z_m or (-math.inf, math.inf)
+        is_there = low_m <= self.state.tcp_pose[2] <= high_m
+        return probability is not None and probability >= self._vision.success_threshold and is_there
 
     def _count(self, is_vote: bool) -> bool:
         """Return whether there have been enough votes for success in a row, with this one."""

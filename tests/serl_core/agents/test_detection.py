@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serl_core.agents.detection import choose_threshold, reliability, score, score_sustained, sustained
+from serl_core.agents.detection import away_from_both, choose_threshold, reliability, score, score_sustained, sustained
 from serl_core.errors import DataError
 from serl_core.statistics import Rate
 
@@ -95,3 +95,16 @@ def test_reliability_compares_probabilities_with_what_was_true():
     bins = reliability(floats(0.04, 0.06, 0.95, 1.0), bools(".#.#"))
     assert [entry.mean_probability for entry in bins] == pytest.approx([0.05, 0.975])
     assert [entry.positive for entry in bins] == [Rate.of(1, 2), Rate.of(1, 2)]
+
+
+def test_the_threshold_keeps_away_from_both_sides():
+    positives = np.linspace(0.9, 0.999, 100)
+    threshold = away_from_both(0.3, positives)
+    odds = [p / (1 - p) for p in (0.3, threshold, positives[5])]
+    assert odds[1] ** 2 == pytest.approx(odds[0] * odds[2], rel=1e-6)
+
+
+def test_without_a_gap_the_threshold_stays_where_the_negatives_put_it():
+    assert away_from_both(0.6, np.linspace(0.2, 0.9, 50)) == pytest.approx(0.6)
+    assert away_from_both(0.6, np.zeros(0)) == 0.6
+    assert 0.6 < away_from_both(0.6, np.ones(5)) < 1.0

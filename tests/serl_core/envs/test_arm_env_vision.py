@@ -118,12 +118,21 @@ def test_the_count_begins_anew_with_each_episode():
 def test_a_high_tool_is_no_success_whatever_the_classifier_says():
     vision = FakeVision([1.0] * 9, threshold=0.5)
     height = CONFIG.reset.pose[2]
-    env, _ = opened(vision, reward=RewardConfig(kind=RewardKind.CLASSIFIER, frames=1, max_tcp_z_m=height - 0.01))
+    env, _ = opened(vision, reward=RewardConfig(kind=RewardKind.CLASSIFIER, frames=1, tcp_z_m=(0.0, height - 0.01)))
     env.reset()
     _, _, _, _, info = env.step(STILL)
     assert info["end"] is EndReason.RUNNING
     assert info["success_probability"] == 1.0
     assert info["truth"] is False
+
+
+def test_a_low_tool_is_no_success_either():
+    height = CONFIG.reset.pose[2]
+    for low_m, end in ((height + 0.01, EndReason.RUNNING), (height - 0.01, EndReason.SUCCESS)):
+        reward = RewardConfig(kind=RewardKind.CLASSIFIER, frames=1, tcp_z_m=(low_m, height + 0.02))
+        env, _ = opened(FakeVision([1.0] * 9, threshold=0.5), reward=reward)
+        env.reset()
+        assert env.step(STILL)[4]["end"] is end
 
 
 def test_a_probability_that_is_no_number_is_no_success():
