@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev
 
 # Options of `make demo`
 SEED ?= 0
-STEPS ?= 12000
+STEPS ?= 10000
 OBS ?= pixels
 RUN ?=
 

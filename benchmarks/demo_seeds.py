@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--obs", choices=("pixels", "state"), default="pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
     args = parser.parse_args()
     runs = [run(args.obs, seed, args.steps, args.folder) for seed in args.seeds]

@@ -40,7 +40,7 @@ class Observations(Enum):
 
 
 class Recipe(NamedTuple):
-    """How the demo trains from one kind of observation."""
+    """How the demo trains from one kind of observation: its task, updates per step, and transitions per update."""
 
     task: str
     utd: int
@@ -58,10 +58,10 @@ class DemoArgs:
     """Train a policy in simulation, end to end."""
 
     seed: int = 0
-    steps: int = 12_000  # environment steps of training; ten a second of robot time
+    steps: int = 10_000  # environment steps of training; ten a second of robot time
     obs: Annotated[Observations, tyro.conf.EnumChoicesFromValues] = Observations.PIXELS
     run: Path | None = None  # folder of the run; a new one under runs/ if not given
-    task: str | None = None  # another task than that of the observations
+    task: str | None = None  # another task than ours for these observations
     demonstrations: int = 20
     trials: int = 50  # of the final evaluation
 
@@ -76,6 +76,8 @@ def run_demo(args: DemoArgs) -> int:
     console = Console()
     task = args.task or RECIPES[args.obs].task
     config = load_task(task).config
+    sees = Observations.PIXELS if config.observation.cameras else Observations.STATE
+    recipe = RECIPES[sees]._replace(task=task)
     if config.scene is None:
         raise ConfigError(
             f"task {config.name!r}: has no simulated scene; give TaskConfig.scene one, or start the programs"
@@ -100,7 +102,7 @@ def run_demo(args: DemoArgs) -> int:
         if encoder := encoder_of(run / "demos"):
             console.print(f"frozen encoder {encoder}")
         console.print(f"demonstrations take {demo_cycle_s:.1f} s each; starting learner and actor")
-        _train(group, run, args, task, [*seeded, *judge], console)
+        _train(group, run, args, recipe, [*seeded, *judge], console)
         training_s = time.monotonic() - started_s
         robot_s = HttpRobot(robot, owner="demo").state().stamp_s
         console.print(f"evaluating the final policy alone on {args.trials} trials")
@@ -179,13 +181,12 @@ def _without(options: list[str], name: str) -> list[str]:
     return options[:place] + options[place + 2 :]
 
 
-def _train(group: ProcessGroup, run: Path, args: DemoArgs, task: str, actor: list[str], console: Console) -> None:
+def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor: list[str], console: Console) -> None:
     """Train with three processes; `actor` are the actor's options."""
     ready = run / "learner.address"
-    recipe = RECIPES[args.obs]
     group.start(
         "learner",
-        ["learner", "--task", task, "--seed", str(args.seed), "--run", str(run), "--demos", str(run / "demos")]
+        ["learner", "--task", recipe.task, "--seed", str(args.seed), "--run", str(run), "--demos", str(run / "demos")]
         + ["--steps", str(args.steps), "--utd", str(recipe.utd), "--batch", str(recipe.batch)]
         + ["--port", "0", "--ready-file", str(ready)],
     )

@@ -79,15 +79,19 @@ def run_train(args: TrainArgs) -> None:
         perception = perception_for(task.config)
         policy = load_acting_policy(args.run / "policy.safetensors", task.config, perception)
         env_seed, _, _ = seeds(0, Program.EVAL)
-        with _open_env(task, perception, args, env_seed) as env:
+        with open_env(task, perception, args, env_seed) as env:
             result = evaluate(env, policy.mode, start_grid(task.config.reset, args.trials))
         result.write(args.run / "eval.json")
         console.print(f"success {result.successes}/{result.trials}, median cycle {result.median_cycle_s} s")
 
 
-def train(args: TrainArgs) -> str:
-    """Record demonstrations and train; return the sha256 of the final policy file."""
-    task = load_task(args.task)
+def train(args: TrainArgs, task: Task | None = None) -> str:
+    """Record demonstrations and train; return the sha256 of the final policy file.
+
+    Args:
+        task: instead of the one that `args.task` names.
+    """
+    task = task or load_task(args.task)
     enable_compilation_cache()
     args.run.mkdir(parents=True, exist_ok=True)
     if any(args.run.iterdir()):
@@ -110,7 +114,7 @@ def train(args: TrainArgs) -> str:
         learner.start(resume=False)
         actor = stack.enter_context(closing(hub.actor()))
         actor.connect(Hello(actor_id="sync", session=session, spec_digest=perception.digest), 0.0)
-        env = stack.enter_context(_open_env(task, perception, args, env_seed))
+        env = stack.enter_context(open_env(task, perception, args, env_seed))
         policy = ActingPolicy(perception.spec, sac.policy, policy_seed)
         teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)
         loop = ActorLoop(env, policy.sample, teleop, session=session)
@@ -128,7 +132,7 @@ def train(args: TrainArgs) -> str:
 
 def _record(args: TrainArgs, task: Task, perception: Perception) -> None:
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
-    with _open_env(task, perception, args, env_seed) as env:
+    with open_env(task, perception, args, env_seed) as env:
         teleop = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
         idle = np.zeros(task.config.action.spec.size, np.float32)
         loop = ActorLoop(env, lambda _: idle, teleop, session=hashlib.md5(b"demos").hexdigest())
@@ -136,7 +140,12 @@ def _record(args: TrainArgs, task: Task, perception: Perception) -> None:
 
 
 @contextmanager
-def _open_env(task: Task, perception: Perception, args: TrainArgs, seed: int) -> Iterator[ArmEnv]:
+def open_env(task: Task, perception: Perception, args: TrainArgs, seed: int) -> Iterator[ArmEnv]:
+    """Yield an environment with a simulated arm in this process.
+
+    Raises:
+        ConfigError: the task has no simulated scene.
+    """
     if task.config.scene is None:
         raise ConfigError(f"task {task.config.name!r}: has no simulated scene to train in")
     service = RobotService(MujocoBackend(task.config.scene, seed=seed, is_lockstep=True), SafetyLimits())

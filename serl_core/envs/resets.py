@@ -11,6 +11,8 @@ from serl_core.geometry import distance, turn_about_base_z
 from serl_core.robots.interface import Robot
 from serl_core.robots.messages import RobotState, Vector7
 
+LOOSEN_M = 0.005
+
 logger = logging.getLogger(__name__)
 
 Pose = Float[np.ndarray, "7"]
@@ -63,6 +65,8 @@ def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None =
         robot.sim_reset(seed=seed)
     failure = ""
     for attempt in range(1, task.reset.tries + 1):
+        if failure:
+            _loosen(robot, task.reset)
         state, failure = _try_move(robot, task.reset, pose)
         if not failure:
             robot.set_impedance(task.compliance)
@@ -94,6 +98,22 @@ def _try_move(robot: Robot, config: ResetConfig, pose: Vector7) -> tuple[RobotSt
             f"{1e3 * config.tolerance_m:.1f} mm and {config.tolerance_rad:.3f} rad are allowed"
         )
     return state, ""
+
+
+def _loosen(robot: Robot, config: ResetConfig) -> None:
+    """Pull up and to each side in turn until the arm comes up: what it holds may be wedged."""
+    if config.lift_to_z_m is None:
+        return
+    for dx, dy in ((LOOSEN_M, 0.0), (-LOOSEN_M, 0.0), (0.0, LOOSEN_M), (0.0, -LOOSEN_M)):
+        x, y, z, qx, qy, qz, qw = robot.state().tcp_pose
+        if z > config.lift_to_z_m - config.tolerance_m:
+            return
+        try:
+            robot.move((x + dx, y + dy, config.lift_to_z_m, qx, qy, qz, qw))
+        except RobotFault:
+            raise
+        except RobotError as error:
+            logger.info("still held: %s", error)
 
 
 def as_vector7(pose: Pose) -> Vector7:

@@ -134,3 +134,37 @@ def test_a_seed_means_nothing_to_a_real_arm():
     robot.connect()
     reset_arm(robot, CONFIG, START, seed=3)
     assert "sim_reset" not in robot.calls
+
+
+class Wedged(FakeRobot):
+    """Its object sits tight: only a pull up and towards +y frees it."""
+
+    is_tight = True
+
+    def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
+        _, y, z = self.state().tcp_pose[:3]
+        if self.is_tight and pose[2] > z:
+            self.calls.append("move")
+            if pose[1] - y < 0.001:
+                raise RobotError("the move failed: the arm is 59.0 mm short of the goal")
+            self.is_tight = False
+        return super().move(pose, speed_m_s, speed_rad_s)
+
+
+def test_a_wedged_object_is_pulled_to_each_side():
+    robot = Wedged(CONFIG.target_pose, CONFIG.target_pose)
+    robot.connect()
+    state = reset_arm(robot, CONFIG, np.array(CONFIG.reset.pose))
+    assert not robot.is_tight
+    np.testing.assert_allclose(state.tcp_pose, CONFIG.reset.pose, atol=1e-9)
+
+
+def test_what_stays_wedged_is_an_error_after_every_try():
+    class Stuck(Wedged):
+        def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
+            raise RobotError("the move failed: the arm is 59.0 mm short of the goal")
+
+    robot = Stuck(CONFIG.target_pose, CONFIG.target_pose)
+    robot.connect()
+    with pytest.raises(ResetError, match=r"3 tries.*59\.0 mm short"):
+        reset_arm(robot, CONFIG, np.array(CONFIG.reset.pose))
