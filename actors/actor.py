@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.false_positives import FalsePositives
+from actors.frames_to_review import FramesToReview
 from actors.intervention import NEVER_S, arbitrate
 from actors.teleop.interface import Teleop
 from serl_core.data.frames import compress
 from serl_core.envs.arm_env import ArmEnv
-from serl_core.errors import CameraFault, RobotFault
+from serl_core.errors import CameraFault, DataError, RobotFault
 from serl_core.robots.messages import Mode
 from serl_core.types import EndReason, Observation, Provenance, Transition
 
@@ -46,7 +46,8 @@ class ActorLoop:
         session: names this run of this actor for ever; see `Provenance`.
         hold_s: how long the human keeps control after the last engagement.
         sleep: waits between looks at a faulty robot.
-        false_positives: gets what the classifier calls a success and the simulator does not.
+        review: gets what the classifier calls a success and the simulator does not, and where there is no
+            simulator, every success.
     """
 
     def __init__(
@@ -58,18 +59,19 @@ class ActorLoop:
         session: str,
         hold_s: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
-        false_positives: FalsePositives | None = None,
+        review: FramesToReview | None = None,
     ) -> None:
+        self.session = session
         self.policy_version = 0
         self.episode = -1  # the present one; counts up from 0
         self.sequence = 0  # of the next transition
+        self.is_false_success = False  # the last step: a success for the classifier that the simulator denies
         self._env = env
         self._act = act
         self._teleop = teleop
-        self._session = session
         self._hold_s = hold_s
         self._sleep = sleep
-        self._false_positives = false_positives
+        self._review = review
         self.verdicts: Counter[Verdict] = Counter()  # of the classifier, step by step, where the truth is known
         self._frame_format = env.task.config.observation.encoder.log_format
         self._observation: Observation | None = None  # None between episodes
@@ -96,7 +98,6 @@ class ActorLoop:
         _, reward, _, _, info = self._env.step(choice.action)
         end: EndReason = info["end"]
         next_observation = self._see()
-        self._compare(info)
         transition = Transition(
             observation=observation,
             # What was asked for, not `info["executed_action"]`: the safety clip belongs to the
@@ -108,11 +109,12 @@ class ActorLoop:
             is_intervention=choice.is_intervention,
             end=end,
             provenance=Provenance(
-                self._session, self.sequence, self.episode, self.policy_version, self._env.state.stamp_s
+                self.session, self.sequence, self.episode, self.policy_version, self._env.state.stamp_s
             ),
         )
         self.sequence += 1
         self._observation = next_observation if end is EndReason.RUNNING else None
+        self._compare(info)
         if end in (EndReason.ROBOT_FAULT, EndReason.OPERATOR_STOP):
             logger.error(
                 "episode %d ended by %s (%s)", self.episode, end.name.lower(), self._env.state.fault or "no cause given"
@@ -142,22 +144,35 @@ class ActorLoop:
                 self._wait_for_sight(fault)
             else:
                 self.episode += 1
-                if self._false_positives is not None:
-                    self._false_positives.begin_episode()
+                if self._review is not None:
+                    self._review.begin_episode()
                 self._last_engaged_s = NEVER_S
                 return self._see()
 
     def _compare(self, info: dict[str, Any]) -> None:
-        """Count how the classifier's judgement of a step compares with the truth; keep what it was wrong about."""
+        """Count how the classifier's judgement of a step compares with the truth; keep what a person should see."""
         said, truth = info["is_classified"], info["truth"]
-        if said is None or truth is None:
+        self.is_false_success = False
+        if said is None:
             return
-        self.verdicts[Verdict(said, truth)] += 1
-        if self._false_positives is not None:
-            self._false_positives.see(self._env.observation.images, self._env.state, info["success_probability"])
-            if info["end"] is EndReason.SUCCESS and not truth:
-                path = self._false_positives.keep()
-                logger.warning("the classifier called a success what is none; its frames are in %s", path)
+        if truth is not None:
+            self.verdicts[Verdict(said, truth)] += 1
+        if self._review is not None:
+            self._review.see(self._env.observation.images, self._env.state, info["success_probability"])
+        if info["end"] is EndReason.SUCCESS and not truth:
+            self.is_false_success = truth is not None
+            self._keep_for_review(is_success=truth is None)
+
+    def _keep_for_review(self, *, is_success: bool) -> None:
+        if self._review is None:
+            return
+        what = "the classifier ended an episode" if is_success else "the classifier called a success what is none"
+        try:
+            path = self._review.keep(is_success=is_success)
+        except DataError as error:  # a full disk must cost no transition
+            logger.error("%s; its frames are not kept for review: %s", what, error)
+        else:
+            logger.log(logging.INFO if is_success else logging.WARNING, "%s; its frames are in %s", what, path)
 
     def _see(self) -> Observation:
         """Return the observation with its images as they travel: features for learning, compressed for the log."""

@@ -1,6 +1,7 @@
 """Collects labelled frames for a reward classifier: each episode's are on the disk as soon as it ends."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +20,9 @@ from serl_core.envs.resets import as_vector7, random_start, reset_arm
 from serl_core.envs.safety import clip_target
 from serl_core.envs.task import Task
 from serl_core.envs.vision import Vision
-from serl_core.errors import ConfigError, DataError, RobotError, SerlError
+from serl_core.errors import ConfigError, DataError, RobotError, RobotFault, SerlError
 from serl_core.robots.interface import Robot
-from serl_core.robots.messages import RobotState
+from serl_core.robots.messages import RobotState, Vector7
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ Pose = Float[np.ndarray, "7"]
 Label = Callable[[RobotState], bool | None]
 """Says of the step that led to this state: success, no success, or None to leave its frame out."""
 
+LET_GO_S = 3.0  # from the announcement that the arm will move until it does
+UNPROCESSABLE = 422  # HTTP: understood, and not allowed
 MAX_EPISODES_IN_VAIN = 20
 START_TRIES = 5
 ROAMING = 0.5  # of the episodes that collect negative frames
@@ -50,8 +53,9 @@ class FrameRecorder:
         vision: open.
         label: of each step.
         is_lockstep: the robot's clock is simulated.
-        reaction_steps: how long before the first frame of a success the label is not to be trusted: those
-            negative frames are left out. 0 for a label that knows at once.
+        reaction_steps: how late a label may be: negative frames so shortly before a success, or before the end,
+            are left out. 0 for a label that knows at once.
+        begin_label: called before the first step of each episode, for a label that remembers.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class FrameRecorder:
         *,
         is_lockstep: bool,
         reaction_steps: int = 0,
+        begin_label: Callable[[], None] | None = None,
         rate: Rate | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._task = task
         self._robot = robot
@@ -71,7 +77,9 @@ class FrameRecorder:
         self._label = label
         self._is_lockstep = is_lockstep
         self._reaction_steps = reaction_steps
+        self._begin_label = begin_label
         self._rate = rate or Rate(task.config.control_hz)
+        self._sleep = sleep
         self._state = robot.state()
 
     def now(self) -> RobotState:
@@ -88,19 +96,25 @@ class FrameRecorder:
         try:
             self._state = self._robot.sim_reset(seed=seed, pose=as_vector7(clip_target(pose, self._task.config.box)))
         except RobotError as error:
-            if error.status != 422:
+            if error.status != UNPROCESSABLE:
                 raise
             return False
         return True
 
     def run(self, targets: Iterator[Pose]) -> LabelledFrames | None:
-        """Follow `targets`, a step each; return the labelled frames, None if every label was None."""
+        """Follow `targets`, a step each; return the labelled frames, None if no label can be trusted.
+
+        A target that the robot refuses makes the arm stay where it is, as `ArmEnv` does, and recording goes on.
+        """
         images: list[dict[str, UInt8[np.ndarray, "h w 3"]]] = []
         labels, steps, poses = [], [], []
+        taken = 0
+        if self._begin_label is not None:
+            self._begin_label()
         self._rate.restart()
         for step, target in enumerate(targets):
-            reply_after_s = 1.0 / self._task.config.control_hz if self._is_lockstep else self._rate.remaining_s()
-            self._state = self._robot.step(as_vector7(clip_target(target, self._task.config.box)), reply_after_s)
+            self._state = self._send(as_vector7(clip_target(target, self._task.config.box)))
+            taken = step + 1
             sight, label = self._vision.look(), self._label(self._state)
             if label is None:
                 continue
@@ -116,14 +130,37 @@ class FrameRecorder:
             is_success=np.array(labels),
             step=np.array(steps),
             tcp_pose=np.array(poses),
+            origins=self._task.config.observation.image_origins,
         )
-        return frames.select(trusted(frames.is_success, frames.step, self._reaction_steps))
+        keep = trusted(frames.is_success, frames.step, self._reaction_steps, end_step=taken)
+        return frames.select(keep) if keep.any() else None
+
+    def _send(self, target: Vector7) -> RobotState:
+        reply_after_s = 1.0 / self._task.config.control_hz if self._is_lockstep else self._rate.remaining_s()
+        for pose in (target, None):  # then the pose where the arm is now; then its watchdog holds it
+            try:
+                return self._robot.step(pose or self._robot.state().tcp_pose, reply_after_s)
+            except RobotFault:
+                raise
+            except RobotError as refusal:
+                if refusal.status != UNPROCESSABLE:
+                    raise
+                logger.warning("the robot refused a target, the arm stays where it is: %s", refusal)
+        if not self._is_lockstep:
+            self._sleep(reply_after_s)
+        return self._robot.state()
 
 
-def trusted(is_success: NDArray[np.bool_], step: NDArray[np.int64], reaction_steps: int) -> NDArray[np.bool_]:
-    """Return which labels to keep: not the negative ones up to `reaction_steps` before a positive one."""
-    positive_steps = step[is_success]
-    ahead = positive_steps[np.newaxis, :] - step[:, np.newaxis]
+def trusted(
+    is_success: NDArray[np.bool_], step: NDArray[np.int64], reaction_steps: int, *, end_step: int
+) -> NDArray[np.bool_]:
+    """Return which labels to keep: not the negative ones up to `reaction_steps` before a positive one or the end.
+
+    Args:
+        end_step: the first step that was not taken any more; a key pressed there would have been too late.
+    """
+    moments = np.append(step[is_success], end_step)
+    ahead = moments[np.newaxis, :] - step[:, np.newaxis]
     return is_success | ~((ahead > 0) & (ahead <= reaction_steps)).any(axis=1)
 
 
@@ -192,8 +229,21 @@ def scripted_episode(task: Task, recorder: FrameRecorder, *, seed: int) -> Episo
     return episode
 
 
-def handled_episode(task: Task, recorder: FrameRecorder, *, seed: int, teleop: Teleop | None = None) -> Episode:
-    """Return episodes of a person at a device, or without one of a person who moves the compliant arm by hand."""
+def handled_episode(
+    task: Task,
+    recorder: FrameRecorder,
+    *,
+    seed: int,
+    teleop: Teleop | None = None,
+    say: Callable[[str], None] = print,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Episode:
+    """Return episodes of a person at a device, or without one of a person who moves the compliant arm by hand.
+
+    Args:
+        say: tells the person `LET_GO_S` before the arm moves by itself, and when it yields.
+        sleep: waits in between; the arm holds meanwhile.
+    """
     random = np.random.default_rng(seed)
 
     def targets() -> Iterator[Pose]:
@@ -206,7 +256,11 @@ def handled_episode(task: Task, recorder: FrameRecorder, *, seed: int, teleop: T
                 yield action_to_target(np.clip(twist, -1.0, 1.0), measured, task.config.action)
 
     def episode(_: bool) -> LabelledFrames | None:
+        say(f"Let go: the arm moves to its start pose by itself in {LET_GO_S:.0f} s.")
+        sleep(LET_GO_S)
         recorder.go_to(random_start(task.config.reset, random))
+        seconds = task.config.time_limit_steps / task.config.control_hz
+        say(f"The arm yields for {seconds:.0f} s: move it, and hold the space bar while the task is done.")
         return recorder.run(targets())
 
     return episode

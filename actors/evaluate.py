@@ -1,8 +1,10 @@
 """Scores a policy alone: deterministic, on a fixed grid of start poses, with an honest interval."""
 
+import logging
 import statistics
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,16 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from actors.actor import Act, Verdict, named
+from actors.actor import RECOVERY_POLL_S, Act, Verdict, named
 from actors.video import TrialVideo
 from actors.video_frame import VideoFrame, action_names
 from serl_core.envs.arm_env import ArmEnv
-from serl_core.errors import ConfigError
+from serl_core.errors import CameraFault, ConfigError
 from serl_core.geometry import twist_to_local
 from serl_core.statistics import wilson_interval
 from serl_core.types import EndReason
+
+logger = logging.getLogger(__name__)
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,23 +58,33 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(
-    env: ArmEnv, act: Act, starts: Sequence[Float[np.ndarray, "7"]], *, video: Path | None = None
+    env: ArmEnv,
+    act: Act,
+    starts: Sequence[Float[np.ndarray, "7"]],
+    *,
+    video: Path | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Evaluation:
     """Run one episode from each start pose; nobody intervenes.
 
+    A camera without new pictures ends its trial, as no success; the next one waits until they are back.
+
     Args:
         video: folder that gets an MP4 of each trial.
+        sleep: waits between looks for pictures.
 
     Raises:
         ConfigError: there are no start poses.
         RobotFault: the robot is stopped or in a fault.
-        CameraFault: a camera has no new picture.
+        ResetError: the arm did not arrive at a start pose.
     """
     if not starts:
         raise ConfigError("an evaluation needs at least 1 trial, got 0")
     verdicts: Counter[Verdict] = Counter()
     trials = tuple(
-        _run_trial(env, act, start, verdicts, f"trial {i} of {len(starts)}", video and video / f"trial-{i:03d}.mp4")
+        _run_trial(
+            env, act, start, verdicts, f"trial {i} of {len(starts)}", video and video / f"trial-{i:03d}.mp4", sleep
+        )
         for i, start in enumerate(starts, start=1)
     )
     cycles_s = [trial.cycle_s for trial in trials if trial.is_success]
@@ -96,9 +110,10 @@ def _run_trial(
     verdicts: Counter[Verdict],
     caption: str,
     video: Path | None,
+    sleep: Callable[[float], None],
 ) -> Trial:
     with TrialVideo(video, fps=env.task.config.control_hz) if video is not None else nullcontext() as film:
-        env.reset(options={"start_pose": start})
+        _reset(env, start, sleep)
         end, truth = EndReason.RUNNING, None
         while end is EndReason.RUNNING:
             action = act(env.observation)
@@ -117,6 +132,23 @@ def _run_trial(
         steps=env.steps,
         cycle_s=env.steps / env.task.config.control_hz,
     )
+
+
+def _reset(env: ArmEnv, start: Float[np.ndarray, "7"], sleep: Callable[[float], None]) -> None:
+    """Begin an episode at `start`; while a camera has no new picture, wait: a reset without moves nothing."""
+    is_waiting = False
+    while True:
+        try:
+            env.reset(options={"start_pose": start})
+        except CameraFault as fault:
+            if not is_waiting:
+                logger.error("%s; waiting", fault)
+            is_waiting = True
+            sleep(RECOVERY_POLL_S)
+        else:
+            if is_waiting:
+                logger.info("the cameras are back")
+            return
 
 
 def _video_frame(env: ArmEnv, action: NDArray[np.float32], info: dict[str, Any], caption: str) -> VideoFrame:

@@ -27,6 +27,10 @@ class KeyLabel:
         self._now = now
         self._seen_s = -float("inf")
 
+    def begin_episode(self) -> None:
+        """Forget what was typed before, as during the reset; but then the key may still be held."""
+        self._seen_s = self._now() if KEY in self._keys() else -float("inf")
+
     def __call__(self, state: RobotState) -> bool | None:
         """Return the label of this step: success, no success, or None where it is not known."""
         if KEY in self._keys():

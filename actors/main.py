@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from actors.actor import Act, ActorLoop
 from actors.evaluate import evaluate
-from actors.false_positives import FalsePositives
+from actors.frames_to_review import FramesToReview
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
 from actors.seeing import vision_for
@@ -26,6 +26,7 @@ from actors.teleop.interface import Teleop
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
 from serl_core.agents.policy import ActingPolicy, PolicyConfig
 from serl_core.config import TaskConfig
+from serl_core.digests import not_of_here
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.resets import start_grid
 from serl_core.envs.task import Task, load_task
@@ -58,7 +59,7 @@ class ActorArgs:
     """Run the learner's newest policy on the arm; the human steps in when it is stuck."""
 
     task: str
-    run: Path  # folder of the run: gets actor.jsonl and the spool
+    run: Path  # folder of the run: gets actor.jsonl, the spool, and frames to review
     robot: str = DEFAULT_ROBOT  # address of the robot server
     learner: str = DEFAULT_LEARNER  # address of the learner
     seed: int = 0
@@ -112,7 +113,6 @@ def run_actor(args: ActorArgs) -> int:
     Raises:
         SerlError: an argument, the robot, the learner or a file is not as it must be.
     """
-    sys.setswitchinterval(GIL_INTERVAL_S)
     task = load_task(args.task)
     env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
     session = uuid.uuid4().hex
@@ -120,7 +120,7 @@ def run_actor(args: ActorArgs) -> int:
     policy = ActingPolicy(perception.spec, PolicyConfig(), policy_seed)
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
-        spool = stack.enter_context(Spool(args.run / f"{args.actor_id}.spool"))
+        spool = stack.enter_context(Spool(args.run / f"{args.actor_id}.spool", digest=perception.digest))
         link = stack.enter_context(closing(ZmqActorLink(args.learner)))
         sender = SpooledSender(spool, link)
         hello = Hello(actor_id=args.actor_id, session=session, spec_digest=perception.digest)
@@ -135,9 +135,7 @@ def run_actor(args: ActorArgs) -> int:
                 teleop,
                 session=session,
                 sleep=stop.sleep,
-                false_positives=FalsePositives(
-                    args.run / "false_positives", task.config.name, task.config.reward.frames
-                ),
+                review=FramesToReview(args.run, task.config),
             ),
             policy,
             link,
@@ -166,7 +164,14 @@ def run_record(args: RecordArgs) -> int:
         expert = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
         teleop = stack.enter_context(_opened(expert))
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
-        loop = ActorLoop(env, stop.guard(lambda _: idle), teleop, session=uuid.uuid4().hex, sleep=stop.sleep)
+        loop = ActorLoop(
+            env,
+            stop.guard(lambda _: idle),
+            teleop,
+            session=uuid.uuid4().hex,
+            sleep=stop.sleep,
+            review=FramesToReview(args.out, task.config),
+        )
         recording = record(loop, args.count, args.out, task_digest=perception.digest)
     logger.info("saved %d demonstrations in %s; %d failed", len(recording.saved), args.out, recording.failed)
     return 0
@@ -188,7 +193,7 @@ def run_eval(args: EvalArgs) -> int:
         _stop_on_signals() as stop,
         _open_env(task, vision, args.robot, "evaluation", args.token_file, env_seed) as env,
     ):
-        result = evaluate(env, stop.guard(policy.mode), starts, video=args.video)
+        result = evaluate(env, stop.guard(policy.mode), starts, video=args.video, sleep=stop.sleep)
     result.write(args.out)
     logger.info(
         "success %d of %d (95 %% interval %.1f to %.1f %%), median cycle %s s",
@@ -216,10 +221,8 @@ def load_acting_policy(path: Path, task: TaskConfig, perception: Perception) -> 
             f"{path}: does not say what task and network it is of ({error}); take one that a learner wrote"
         ) from None
     if found != perception.digest:
-        raise DataError(
-            f"{path} was trained for a task of digest {found}, this one ({task.name}) has {perception.digest}: "
-            "evaluate it with the task and configuration of its run"
-        )
+        remedy = f"evaluate it with the task and configuration of its run instead of {task.name!r}"
+        raise DataError(not_of_here(str(path), found, perception.digest, remedy))
     policy = ActingPolicy(perception.spec, config, seed=0)
     policy.load(saved.params)
     return policy
@@ -233,6 +236,7 @@ def seeds(seed: int, program: Program) -> tuple[int, int, int]:
 
 def _open_env(task: Task, vision: Vision | None, url: str, owner: str, token_file: Path | None, seed: int) -> ArmEnv:
     """Return an environment that connects when it is entered."""
+    sys.setswitchinterval(GIL_INTERVAL_S)
     return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), vision=vision, seed=seed)
 
 

@@ -1,4 +1,7 @@
-"""Records demonstrations: each is on the disk as soon as its episode ends, failed ones are counted and dropped."""
+"""Records demonstrations: each is on the disk as soon as its episode ends, failed ones are counted and dropped.
+
+A success that only the reward classifier saw and the simulator denies is a failure: a policy would learn to fool it.
+"""
 
 import logging
 from pathlib import Path
@@ -40,7 +43,7 @@ def record(loop: ActorLoop, count: int, folder: Path, *, task_digest: str) -> Re
     number = _next_number(folder)
     while len(saved) < count:
         episode = _run_episode(loop)
-        if episode[-1].end is EndReason.SUCCESS:
+        if episode[-1].end is EndReason.SUCCESS and not loop.is_false_success:
             path = folder / f"{STEM}{number + len(saved):04d}{SUFFIX}"
             if path.exists():
                 raise DataError(f"{path} is there already: another recorder uses this folder, choose one of your own")
@@ -50,7 +53,7 @@ def record(loop: ActorLoop, count: int, folder: Path, *, task_digest: str) -> Re
             logger.info("demonstration %d of %d: %d steps", len(saved), count, len(episode))
         else:
             failed, failed_in_a_row = failed + 1, failed_in_a_row + 1
-            reason = EndReason(int(episode[-1].end)).name.lower()
+            reason = "false_success" if loop.is_false_success else EndReason(int(episode[-1].end)).name.lower()
             logger.info("not kept: ended by %s after %d steps", reason, len(episode))
         if failed_in_a_row == MAX_FAILURES_IN_A_ROW:
             raise SerlError(

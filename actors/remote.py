@@ -40,7 +40,7 @@ class RemoteActor:
     Args:
         sender: connected.
         max_lead_steps: None in real time.
-        log: gets a JSON line each second.
+        log: gets a JSON line each second, and a last one.
         sleep: may raise to end the program.
     """
 
@@ -77,6 +77,15 @@ class RemoteActor:
             RobotError: the robot server is gone.
         """
         self._await_first_weights()
+        try:
+            self._act(max_steps)
+        finally:
+            self._log.write(self._record)
+        if not self._sender.drain(DRAIN_S):
+            spooled = self._sender.counters()["spooled"]
+            logger.warning("the learner has not acknowledged %d transitions; the spool keeps them", spooled)
+
+    def _act(self, max_steps: int | None) -> None:
         while self._loop.sequence != max_steps and not self._is_finished():
             if self._is_too_far_ahead():
                 self._lead_waits += 1
@@ -89,9 +98,6 @@ class RemoteActor:
             self._sender.send(self._loop.step())
             self._sender.pump()
             self._log.tick(self._record)
-        if not self._sender.drain(DRAIN_S):
-            spooled = self._sender.counters()["spooled"]
-            logger.warning("the learner has not acknowledged %d transitions; the spool keeps them", spooled)
 
     def _await_first_weights(self) -> None:
         logger.info("waiting for the learner's first weights")
@@ -136,6 +142,7 @@ class RemoteActor:
     def _record(self) -> dict[str, object]:
         late_ms = [round(1e3 * late_s, 2) for late_s in self._loop.take_lateness_s()]
         return {
+            "session": self._loop.session,  # of what is counted below
             "env_steps": self._loop.sequence,
             "episodes": self._loop.episode + 1,
             "late_ticks": self._loop.late_ticks,
@@ -172,9 +179,14 @@ class ActorLog:
     def tick(self, record: Callable[[], dict[str, object]]) -> None:
         """Count one control step; when a second has passed, write a record with what `record` returns."""
         self._ticks += 1
-        elapsed_s = self._clock() - self._since_s
-        if elapsed_s < REPORT_PERIOD_S:
+        if self._clock() - self._since_s >= REPORT_PERIOD_S:
+            self.write(record)
+
+    def write(self, record: Callable[[], dict[str, object]]) -> None:
+        """Write a record now, unless there was no step since the last one."""
+        if not self._ticks:
             return
         assert self._writer is not None, "open it first"
+        elapsed_s = max(self._clock() - self._since_s, 1e-3)
         self._writer.write("actor", {"loop_hz": round(self._ticks / elapsed_s, 2), **record()})
         self._ticks, self._since_s = 0, self._clock()

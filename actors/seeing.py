@@ -19,8 +19,8 @@ def vision_for(
         seed: of the shifts of features' copies.
 
     Raises:
-        ConfigError: a classifier is given to a task of another reward, or needed and not given; or it is of other
-            cameras or another encoder.
+        ConfigError: a classifier is given to a task of another reward, or needed and not given; or it is of
+            another task or rule, other cameras or another encoder.
         DataError: the classifier is not there, or not whole.
     """
     needs_classifier = task.reward.kind is RewardKind.CLASSIFIER
@@ -39,5 +39,5 @@ def vision_for(
     encode = ImageEncoder(perception.frozen, copies=perception.stored.feature_copies, seed=seed)
     if classifier is None:
         return CameraVision(task.observation, encode=encode)
-    judge = load_classifier(classifier, encoder=perception.frozen.identity, image_shapes=task.observation.image_shapes)
+    judge = load_classifier(classifier, encoder=perception.frozen.identity, task=task)
     return CameraVision(task.observation, encode=encode, classify=judge.classify, success_threshold=judge.threshold)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from serl_core.clock import Clock
+from serl_core.digests import not_of_here
 from serl_core.errors import DataError, TransportError
 from serl_core.transport.codec import decode_transition, encode_transition
 from serl_core.transport.interface import ActorLink, Hello, LearnerStatus
@@ -40,6 +41,7 @@ _SCHEMA = """
         record BLOB NOT NULL,
         UNIQUE (session, sequence)
     );
+    CREATE TABLE IF NOT EXISTS owner (one INTEGER PRIMARY KEY CHECK (one = 1), digest TEXT NOT NULL);
 """
 
 
@@ -59,12 +61,17 @@ class Spool:
 
     Args:
         path: of the SQLite file; made when missing.
+        digest: of the task and encoder that its transitions are of. The learner compares it for the actor that
+            connects, not for what an earlier one left.
         max_transitions: when reached, `is_full` tells the actor to pause.
         max_bytes: likewise, of records.
     """
 
-    def __init__(self, path: Path, *, max_transitions: int = MAX_TRANSITIONS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, path: Path, *, digest: str, max_transitions: int = MAX_TRANSITIONS, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._path = Path(path)
+        self._digest = digest
         self._max_transitions = max_transitions
         self._max_bytes = max_bytes
         self._database: sqlite3.Connection | None = None
@@ -75,13 +82,14 @@ class Spool:
         """Open the file and count what an earlier run left.
 
         Raises:
-            DataError: the file is not a spool, or another actor has it open.
+            DataError: the file is not a spool, another actor has it open, or it has leftovers of another digest.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
             self._database.executescript(_SCHEMA)
             found = self._database.execute("SELECT COUNT(*), TOTAL(LENGTH(record)) FROM transitions").fetchone()
+            self._own(int(found[0]))
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise DataError(
@@ -91,6 +99,17 @@ class Spool:
         self._bytes = int(found[1])
         self._acknowledged = self._dropped = self._warned = 0
         return self
+
+    def _own(self, leftovers: int) -> None:
+        """Write the digest into the file, or refuse one whose `leftovers` are of another."""
+        assert self._database is not None
+        owner = self._database.execute("SELECT digest FROM owner").fetchone()
+        if leftovers and (owner is None or owner[0] != self._digest):
+            self.close()
+            remedy = "deliver them to their own learner, move the file away, or name another --run"
+            what = f"spool {self._path} ({leftovers} transitions that no learner acknowledged)"
+            raise DataError(not_of_here(what, "unknown" if owner is None else owner[0], self._digest, remedy))
+        self._database.execute("INSERT OR REPLACE INTO owner VALUES (1, ?)", (self._digest,))
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""

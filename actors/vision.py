@@ -1,6 +1,7 @@
 """What the actor sees: the cameras' newest pictures, cropped and resized, and what is made of them once."""
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable
 
@@ -24,14 +25,14 @@ Classify = Callable[[dict[str, Image], dict[str, Features]], float]
 MakeCamera = Callable[[CameraConfig, Robot, Clock], Camera]
 
 FIRST_FRAMES_S = 5.0  # how long cameras may take to start
-CROPPED_SIZE = (480, 640)  # height and width of the pictures of the robot's cameras, where crops are taken of them
+CROPPED_SIZE = (480, 640)  # CameraConfig.capture of the robot's cameras, where crops are taken of them
 
 
 class CameraVision:
     """The cameras of a task as `serl_core.envs.vision.Vision`. The constructor touches no camera.
 
     Args:
-        encode: the frozen encoder: all images by name to their features by name, once per look.
+        encode: the frozen encoder: all images by name to their features by name, once for each new picture.
         classify: the reward classifier: images and features to the probability of success.
         success_threshold: of that probability.
         now: this machine's monotonic clock.
@@ -63,6 +64,8 @@ class CameraVision:
         self._make = make or make_camera
         self._cameras: dict[str, Camera] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of each camera's frames
+        self._frames: list[Frame] = []  # of each camera, those that the newest sight is made of
+        self._sight: Sight | None = None
 
     def open(self, robot: Robot) -> None:
         """Start the cameras and wait until each gives frames that the config's crops fit.
@@ -77,7 +80,7 @@ class CameraVision:
                 camera = self._make(config, robot, self._now)
                 self._cameras[config.name] = camera
                 camera.open()
-            self._interpret(self._first_images())  # now: what compiles takes seconds, and must not hold up a step
+            self._interpret(self._first_frames())  # now: what compiles takes seconds, and must not hold up a step
             opened.pop_all()
 
     def close(self) -> None:
@@ -86,38 +89,46 @@ class CameraVision:
             for camera in self._cameras.values():
                 closing.callback(camera.close)
             self._cameras, self._shapes = {}, {}
+            self._frames, self._sight = [], None
 
     def look(self) -> Sight:
         """Return the newest images, their features and the probability of success; the images are read-only.
+
+        While no camera has a new frame it is the very same object as before, and nothing is encoded again. A
+        robot in lockstep gives a new frame at each look.
 
         Raises:
             CameraFault: a camera's newest frame is too old, of another size, or there is none. The
                 cameras stay open: a later look succeeds as soon as the frames are fresh again.
         """
-        return self._interpret(self._images())
+        return self._interpret(self._newest_frames())
 
-    def _interpret(self, images: dict[str, Image]) -> Sight:
+    def _interpret(self, frames: list[Frame]) -> Sight:
+        if self._sight is not None and all(map(operator.is_, frames, self._frames)):
+            return self._sight
+        images = {
+            name: image
+            for config, frame in zip(self._config.cameras, frames, strict=True)
+            for name, image in cut(frame.image, config).items()
+        }
         features = self._encode(images) if self._encode else {}
         probability = float(self._classify(images, features)) if self._classify else None
-        return Sight(images, features, probability)
+        captured_s = min((frame.captured_s for frame in frames), default=None)
+        self._frames, self._sight = frames, Sight(images, features, probability, captured_s)
+        return self._sight
 
-    def _first_images(self) -> dict[str, Image]:
+    def _first_frames(self) -> list[Frame]:
         give_up_s = self._now() + FIRST_FRAMES_S
         while True:
             try:
-                return self._images()
+                return self._newest_frames()
             except CameraFault:
                 if self._now() >= give_up_s:
                     raise
             self._sleep(0.02)
 
-    def _images(self) -> dict[str, Image]:
-        frames = [self._fresh(config) for config in self._config.cameras]
-        return {
-            name: image
-            for config, frame in zip(self._config.cameras, frames, strict=True)
-            for name, image in cut(frame.image, config).items()
-        }
+    def _newest_frames(self) -> list[Frame]:
+        return [self._fresh(config) for config in self._config.cameras]
 
     def _fresh(self, config: CameraConfig) -> Frame:
         """Return a camera's newest frame, if it is fresh and of the size it has always been."""
@@ -153,11 +164,11 @@ def make_camera(config: CameraConfig, robot: Robot, now: Clock) -> Camera:
     device = config.device or config.name
     match config.source:
         case CameraSource.ROBOT:
-            height, width = CROPPED_SIZE if config.crops else (config.height, config.width)
+            height, width = config.capture or (CROPPED_SIZE if config.crops else (config.height, config.width))
             camera = RobotCamera(robot, device, height, width, now=now)
             return camera if robot.health().clock == "lockstep" else PolledRobotCamera(camera, config.name, now=now)
         case CameraSource.UVC:
-            return UvcCamera(config.name, device, now=now)
+            return UvcCamera(config.name, device, size=config.capture, now=now)
         case CameraSource.REALSENSE:
             raise ConfigError(
                 f"camera {config.name!r}: CameraSource.REALSENSE comes with the RealSense driver, which is not in this "

@@ -85,7 +85,8 @@ def train_classifier(
     """Train a classifier, score it on episodes that it has not seen, and write both into `folder`.
 
     Raises:
-        DataError: too few episodes of a kind, or no threshold reaches the false-positive rate; nothing is written.
+        DataError: too few episodes of a kind, none with a success long enough for the rule, or no threshold reaches
+            the false-positive rate; nothing is written.
         LearningError: the weights did not stay finite; nothing is written.
     """
     split = split_by_episode(episodes, plan.validation_fraction, seed=plan.seed)
@@ -107,6 +108,7 @@ def train_classifier(
         task=episodes[0].task,
         encoder=encoder.identity,
         image_shapes=episodes[0].image_shapes(),
+        image_origins={name: episodes[0].origins[name] for name in shapes if name in episodes[0].origins},
         feature_shapes=shapes,
         config=plan.network,
         threshold=share,  # until the validation episodes are scored

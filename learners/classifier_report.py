@@ -19,6 +19,7 @@ from serl_core.agents.detection import (
     sustained,
 )
 from serl_core.data.labelled_frames import LabelledFrames
+from serl_core.errors import DataError
 from serl_core.statistics import Rate
 
 REPORT, RELIABILITY = "report.json", "reliability.png"
@@ -65,13 +66,21 @@ def threshold_for(
 ) -> float:
     """Return a threshold at which at most `target_rate` of the negative frames pass for a success.
 
-    It is half way from the smallest such one to where the positive frames begin. Args and Raises: see
-    `choose_threshold`.
+    It is half way from the smallest such one to where the positive frames begin. Args: see `choose_threshold`.
+
+    Raises:
+        DataError: `choose_threshold` finds none, or no success has `frames` positive frames in a row: the rule could
+            never fire on one, and nothing would say how many successes it misses.
     """
     label, run = all_labels(episodes), _runs(episodes)
     lowest = sustained(probability, run, frames)
     is_settled = sustained(label.astype(np.float64), run, frames) > 0.0
     smallest = choose_threshold(lowest[~label], target_rate, least=least)
+    if not is_settled.any():
+        raise DataError(
+            f"no success of the validation episodes has {frames} positive frames in a row (RewardConfig.frames): keep "
+            "the task done for longer while recording, record more successes, or lower RewardConfig.frames"
+        )
     return away_from_both(smallest, lowest[is_settled])
 
 

@@ -117,13 +117,22 @@ class Learner:
         return self._trainer.pacing.trained_env_steps >= self._config.max_env_steps
 
     def _take_in(self, transitions: Sequence[Transition]) -> None:
+        stored = self._stored(transitions)
         self._keep(transitions)
         if not transitions:
             return
-        self._trainer.insert(transitions)
+        self._trainer.insert(stored)
         for transition in transitions:
             self._tell_episode(transition)
         self._report()
+
+    def _stored(self, transitions: Sequence[Transition]) -> list[Transition]:
+        """Return transitions as the buffer keeps them; one that does not fit ends the run before it is in the log."""
+        try:
+            return self._trainer.stored(transitions)
+        except DataError as error:
+            self._event("failed", reason=str(error))
+            raise
 
     def _keep(self, transitions: Sequence[Transition]) -> None:
         """Log transitions; tell the actors what has come to the disk itself, now or before."""
@@ -192,6 +201,7 @@ class Learner:
         deadline_s = time.monotonic() + PART_TIMEOUT_S
         while self._link.counters()["connected"] and time.monotonic() < deadline_s:
             if transitions := self._link.receive(IDLE_WAIT_S):
+                self._stored(transitions)
                 self._log.append(transitions)
                 self._log.sync()
                 self._acknowledge()

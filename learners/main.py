@@ -17,6 +17,7 @@ from serl_core.agents.sac import SacConfig
 from serl_core.config import TaskConfig
 from serl_core.data.episode_file import write_atomically
 from serl_core.data.episode_log import EpisodeLog
+from serl_core.data.memory import available_bytes, check_memory
 from serl_core.data.metrics_file import MetricsWriter
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError
@@ -75,7 +76,14 @@ def run_learner(args: LearnerArgs) -> int:
             publish_every=settings.publish_every,
             checkpoint_every=settings.checkpoint_every,
         )
-        trainer = open_trainer(perception, trainer_config, log, run=args.run, demos=settings.demos_folder(args.run))
+        trainer = open_trainer(
+            perception,
+            trainer_config,
+            log,
+            run=args.run,
+            demos=settings.demos_folder(args.run),
+            max_env_steps=settings.steps,
+        )
         settings.save(args.run)
         link = stack.enter_context(ZmqLearnerLink(perception.digest, port=args.port))
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
@@ -106,13 +114,22 @@ def _settings(args: LearnerArgs, task: TaskConfig, *, is_started: bool) -> RunSe
 
 
 def open_trainer(
-    perception: Perception, config: TrainerConfig, log: EpisodeLog, *, run: Path, demos: Path | None
+    perception: Perception,
+    config: TrainerConfig,
+    log: EpisodeLog,
+    *,
+    run: Path,
+    demos: Path | None,
+    max_env_steps: int = LearnerConfig.max_env_steps,
 ) -> Trainer:
     """Return the trainer of a run folder, over its open log.
 
     Raises:
+        ConfigError: what `max_env_steps` can bring does not fit into the memory.
         DataError: there are no demonstrations where `demos` says, or they are of another task.
     """
+    most_frames = 2 * max_env_steps  # each step a segment of its own
+    check_memory(perception.stored, min(config.online_capacity, most_frames), available_bytes())
     demonstrations = load_demonstrations(demos, perception) if demos is not None else ()
     return Trainer(perception, config, demonstrations, log, Checkpoints(run / "checkpoints"))
 

@@ -21,7 +21,7 @@ from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.frames import decompress
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
-from serl_core.errors import ConfigError, LearningError
+from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.networks.encoders import blank_observation
 from serl_core.networks.perception import Perception
 from serl_core.transport.interface import PolicyWeights
@@ -87,8 +87,28 @@ class Trainer:
         trained = self.pacing.trained_env_steps - self.pacing.training_starts
         return self.updates / trained if trained > 0 else 0.0
 
+    def stored(self, transitions: Iterable[Transition]) -> list[Transition]:
+        """Return transitions as the buffer keeps them. To be called before they are logged: a log cannot forget.
+
+        Raises:
+            DataError: one does not fit the task, or a frame of it cannot be read; nothing has changed.
+        """
+        kept = []
+        for transition in transitions:
+            try:
+                kept.append(as_stored(transition, self.spec))
+                self.online.check(kept[-1])
+            except DataError as error:
+                provenance = transition.provenance
+                who = f"{provenance.sequence} of session {provenance.session}" if provenance else "without provenance"
+                raise DataError(
+                    f"transition {who} is refused and not logged: {error}. Move away the spool of the actor that sent "
+                    "it, then go on with --resume"
+                ) from None
+        return kept
+
     def insert(self, transitions: Iterable[Transition]) -> None:
-        """Take in new online transitions, which the log already holds."""
+        """Take in new online transitions, which the log already holds; as they came, or out of `stored`."""
         for transition in transitions:
             self.online.insert(as_stored(transition, self.spec))
             self.pacing.inserted(1)

@@ -252,11 +252,12 @@ class SafetyKernel:
         check_range("speed_m_s", command.speed_m_s, 0.001, self.limits.speed_m_s)
         check_range("speed_rad_s", command.speed_rad_s, 0.001, self.limits.speed_rad_s)
         goal = check_pose(command.pose, self.limits)
-        self._measured_pose()
-        self._end_hold()
-        move = MinimumJerk(self._set_point.pose, goal, command.speed_m_s, command.speed_rad_s, self.limits)
+        measured = self._measured_pose()
+        start = measured if self._must_hold else self._set_point.pose
+        move = MinimumJerk(start, goal, command.speed_m_s, command.speed_rad_s, self.limits)
         for step in range(1, 16):
             check_tilt(move.along(step / 16), self.limits)
+        self._end_hold()
         self._move = move
         self._move_s = self._now_s
         self._arrived_s = None

@@ -26,6 +26,7 @@ SHOULDER_M = (0.0, 0.0, 0.333)
 NAME = re.compile(r"\A[0-9A-Za-z_-]{1,32}\Z")  # of cameras and images: becomes part of file and array names
 REACH_M = 0.855  # Franka's data sheet: from the shoulder to the flange
 FLANGE_TO_TCP_M = 0.107 + 0.1034
+MAX_CAPTURE = 4096  # pixels of a captured frame's side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class CameraConfig:
     device: str = ""  # its name at the robot server, device path or number, file, or serial number; `name` if empty
     height: int = 128  # of the images
     width: int = 128
+    capture: tuple[int, int] | None = None  # height and width asked of the device; None: its own
     crops: tuple[Crop, ...] = ()
     max_age_s: float = 0.5  # an older frame ends the episode
 
@@ -131,6 +133,11 @@ class CameraConfig:
         for side, pixels in (("height", self.height), ("width", self.width)):
             if not 16 <= pixels <= 1024:
                 raise ConfigError(f"CameraConfig.{side} of {self.name!r}: must be 16 to 1024 pixels, got {pixels}")
+        if self.capture is not None and not all(16 <= pixels <= MAX_CAPTURE for pixels in self.capture):
+            raise ConfigError(
+                f"CameraConfig.capture of {self.name!r}: must be a height and a width of 16 to {MAX_CAPTURE} pixels, "
+                f"or None, got {self.capture}"
+            )
 
     @property
     def image_names(self) -> tuple[str, ...]:
@@ -215,6 +222,22 @@ class ObservationConfig:
         """The images' shapes by name: (height, width, 3)."""
         return {name: (c.height, c.width, 3) for c in self.cameras for name in c.image_names}
 
+    @property
+    def image_origins(self) -> dict[str, str]:
+        """What each image shows, in words, by name: its camera, the camera's source, the crop and the size.
+
+        Two images of one shape are alike to a network only if these are the same. The device is left out: it
+        is where a machine finds the camera.
+        """
+        origins = {}
+        for camera in self.cameras:
+            captured = f" {camera.capture[1]}x{camera.capture[0]}" if camera.capture else ""
+            whole = f"{camera.name} ({camera.source.value}{captured})"
+            crops = {crop.name: f", {crop.width}x{crop.height} at {crop.left},{crop.top}" for crop in camera.crops}
+            for name in camera.image_names:
+                origins[name] = f"{whole}{crops.get(name, '')}, as {camera.width}x{camera.height}"
+        return origins
+
 
 @dataclass(frozen=True, kw_only=True)
 class ActionConfig:
@@ -270,7 +293,7 @@ class RewardConfig:
     """A sparse reward of 1 on success, which also ends the episode."""
 
     kind: RewardKind = RewardKind.SIM_TRUTH
-    frames: int = 2  # for how many steps in a row the classifier must say so
+    frames: int = 2  # of how many new pictures in a row the classifier must say so
     tcp_z_m: tuple[float, float] | None = None  # with a classifier: no success while the tool is lower or higher
     tolerance_m: float = 0.005
     tolerance_rad: float = 0.05
@@ -384,7 +407,11 @@ class TaskConfig:
                 place of the `EncoderConfig` and is appended after a ``+``.
         """
         observation = replace(self.observation, encoder=EncoderConfig())
-        encoded = msgspec.json.encode(replace(self, observation=observation), order="sorted")
+        config = msgspec.to_builtins(replace(self, observation=observation))
+        for camera in config["observation"]["cameras"]:
+            if camera["capture"] is None:  # so digests from before there was this field stay what they were
+                del camera["capture"]
+        encoded = msgspec.json.encode(config, order="sorted")
         task = hashlib.sha256(encoded).hexdigest()[:16]
         return f"{task}+{features}" if features else task
 

@@ -10,7 +10,7 @@ class Frame(NamedTuple):
     """One captured picture."""
 
     image: UInt8[np.ndarray, "h w 3"]  # RGB, row 0 at the top; nobody may write to it
-    captured_s: float  # this machine's monotonic clock: when it was asked for, or came
+    captured_s: float  # this machine's monotonic clock: when it was asked for, or came; it is no older
     stamp_s: float | None = None  # the source's own clock, where it has one: the same stamp is the same picture
 
 

@@ -48,21 +48,24 @@ class RobotCamera:
         """There is nothing to close: the robot stays open."""
 
     def latest(self) -> Frame | None:
-        """Return the picture of the present state; None if the robot gives none."""
+        """Return the picture of the present state; None if the robot gives none.
+
+        It is new however long it took: the state is still that one.
+        """
         try:
             frame = self.read()
         except (RobotError, CameraFault) as error:
             self._problem = str(error)
             return None
         self._problem = flaw(frame.image)
-        return frame if self._problem is None else None
+        return frame._replace(captured_s=self._now()) if self._problem is None else None
 
     def problem(self) -> str | None:
         """Return what the robot said last, if it gave no picture."""
         return self._problem
 
     def read(self) -> Frame:
-        """Return the robot's newest picture.
+        """Return the robot's newest picture, captured when it was asked for at the earliest.
 
         Raises:
             RobotError: it gives none.

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+FLAWED_S = 2.0  # without a good picture: then the device is opened anew
 CLOSE_S = 2.0  # for a read that is under way
 
 
@@ -40,7 +41,8 @@ class CameraThread:
     """A `Camera` around a `Source`. It asks nobody anything, and ends only when closed.
 
     A device that fails is closed and opened again after a pause of 0.2 s, doubled each time up to 5 s.
-    A frame that repeats the one before, or is black, is none: the last good one stands, and ages.
+    A frame that repeats the one before, or is black, is none: the last good one stands, and ages. A device
+    that gives only such frames for 2 s has failed too.
 
     Args:
         name: for messages.
@@ -96,11 +98,15 @@ class CameraThread:
         while not self._is_closing.is_set():
             try:
                 self._source.open()
+                good_s = self._now()
                 while not self._is_closing.is_set():
                     self._take(self._source.read())
-                    if lost_s is not None:
-                        logger.warning("camera %s: back after %.1f s", self._name, self._now() - lost_s)
-                    pause_s, lost_s = FIRST_PAUSE_S, None
+                    if self._problem is None:
+                        if lost_s is not None:
+                            logger.warning("camera %s: back after %.1f s", self._name, self._now() - lost_s)
+                        pause_s, lost_s, good_s = FIRST_PAUSE_S, None, self._now()
+                    elif self._now() - good_s > FLAWED_S:
+                        raise CameraFault(self._problem)
             except Exception as error:  # of any kind: a thread that died could not get the camera back
                 self._problem = str(error) or type(error).__name__
                 if lost_s is None:

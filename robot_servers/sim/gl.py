@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any
 
-from serl_core.errors import RobotError
+from serl_core.errors import ConfigError, RobotError
 
 BACKENDS = ("egl", "osmesa", "glfw")
 REMEDY = (
@@ -45,10 +45,16 @@ def open_context() -> Any:
 
 
 def import_mujoco() -> None:
-    """Import mujoco without its own choice of an OpenGL backend, so that a broken one costs the pictures only."""
+    """Import mujoco without its own choice of an OpenGL backend, so that a broken one costs the pictures only.
+
+    Raises:
+        ConfigError: mujoco is not installed.
+    """
     chosen = os.environ.pop("MUJOCO_GL", None)
     try:
         importlib.import_module("mujoco")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the simulator needs the package {error.name!r}: pip install 'serl[sim]'") from None
     finally:
         if chosen is not None:
             os.environ["MUJOCO_GL"] = chosen

@@ -14,6 +14,8 @@ from safetensors import safe_open
 
 from serl_core.agents.base import Params
 from serl_core.agents.reward_classifier import ClassifierConfig, RewardClassifier
+from serl_core.config import TaskConfig
+from serl_core.data.labelled_frames import Shape, require_images
 from serl_core.errors import ConfigError, DataError
 from serl_core.networks.heads import NORM_EPSILON
 from serl_core.networks.weights import FACTS, check_weights, load_weights, save_weights
@@ -23,8 +25,6 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 REMEDY = "'serl classifier train' writes one"
 
-Shape = tuple[int, int, int]
-
 
 class ClassifierFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a classifier file says about itself."""
@@ -33,6 +33,7 @@ class ClassifierFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     task: str
     encoder: str  # identity of the frozen encoder it was trained on
     image_shapes: dict[str, Shape]  # (height, width, 3) of each image it reads
+    image_origins: dict[str, str] = {}  # of each: `ObservationConfig.image_origins`
     feature_shapes: dict[str, Shape]  # of what the encoder makes of them
     config: ClassifierConfig
     threshold: float  # from this probability on a frame counts as success
@@ -107,30 +108,34 @@ def save_classifier(path: Path, params: Params, facts: ClassifierFacts) -> None:
     save_weights(path, params, msgspec.to_builtins(facts))
 
 
-def load_classifier(path: Path, *, encoder: str, image_shapes: Mapping[str, Shape]) -> ActingClassifier:
-    """Return the classifier of a file, if it belongs to these cameras and this encoder.
+def load_classifier(path: Path, *, encoder: str, task: TaskConfig) -> ActingClassifier:
+    """Return the classifier of a file, if it belongs to this task, its cameras and this encoder.
 
     Args:
         encoder: identity of the frozen encoder in use.
-        image_shapes: (height, width, 3) of the task's images by name; it may have more than the classifier reads.
+        task: which may have more images than the classifier reads.
 
     Raises:
         DataError: there is no such file, or it is not a whole classifier of this version.
-        ConfigError: it was trained on other images, or with another encoder.
+        ConfigError: it was trained for another task or rule, on other images, or with another encoder.
     """
     params, facts = read_classifier(path)
+    if facts.task != task.name:
+        raise ConfigError(
+            f"classifier {path}: trained for task {facts.task!r}, this one is {task.name!r}; give --classifier one of "
+            "this task"
+        )
+    if facts.frames != task.reward.frames:
+        raise ConfigError(
+            f"classifier {path}: its threshold was chosen for {facts.frames} frames in a row, RewardConfig.frames of "
+            f"task {task.name!r} is {task.reward.frames}; set that to {facts.frames}, or train the classifier anew"
+        )
     if facts.encoder != encoder:
         raise ConfigError(
             f"classifier {path}: trained on features of the encoder {facts.encoder}, this task uses {encoder}; "
             "train it anew from its frames with `serl classifier train`, or set EncoderConfig to the former"
         )
-    for name, shape in facts.image_shapes.items():
-        if image_shapes.get(name) != shape:
-            got = f"has {image_shapes[name]}" if name in image_shapes else f"has only {sorted(image_shapes)}"
-            raise ConfigError(
-                f"classifier {path}: reads the image {name!r} of shape {shape}, the task {got}; "
-                "give ObservationConfig.cameras that image, or record and train with these cameras"
-            )
+    require_images(f"classifier {path}", facts.image_shapes, facts.image_origins, task)
     return ActingClassifier(params, facts)
 
 

@@ -9,6 +9,7 @@ import tyro
 
 from serl_core.cli.processes import ended_by_signals
 from serl_core.config import FrameFormat, TaskConfig
+from serl_core.data.labelled_frames import LabelledFrames, require_images
 from serl_core.envs.task import Task, load_task
 from serl_core.errors import ConfigError
 
@@ -103,12 +104,11 @@ def _record(args: RecordFrames) -> None:
 
     task = _task_with_images(args.task)
     with ended_by_signals(), ExitStack() as stack:
-        is_by_key = args.label == "key"
-        label = KeyLabel(stack.enter_context(terminal_keys())) if is_by_key else truth_label
+        by_key = KeyLabel(stack.enter_context(terminal_keys())) if args.label == "key" else None
         robot = stack.enter_context(closing(HttpRobot(args.robot, owner="classifier", token_file=args.token_file)))
         robot.connect()
         health = robot.health()
-        if not (is_by_key or health.is_simulated):
+        if by_key is None and not health.is_simulated:
             raise ConfigError("--label: truth is the simulator's, and this robot is real; use --label key")
         vision = stack.enter_context(closing(CameraVision(task.config.observation)))
         vision.open(robot)
@@ -116,9 +116,10 @@ def _record(args: RecordFrames) -> None:
             task,
             robot,
             vision,
-            label,
+            by_key or truth_label,
             is_lockstep=health.clock == "lockstep",
-            reaction_steps=round(REACTION_S * task.config.control_hz) if is_by_key else 0,
+            reaction_steps=round(REACTION_S * task.config.control_hz) if by_key else 0,
+            begin_label=by_key.begin_episode if by_key else None,
         )
         make = scripted_episode if health.is_simulated else handled_episode
         wanted = Wanted(args.positives, args.negatives)
@@ -141,7 +142,7 @@ def _train(args: TrainOnFrames) -> None:
         seed=args.seed,
     )
     episodes = load_folders(args.data, images=args.images)
-    _check_images(task.config, episodes[0].image_shapes(), args.data[0])
+    _check_frames(task.config, episodes[0], args.data[0])
     enable_compilation_cache()
     report = train_classifier(episodes, load_encoder(task.config.observation.encoder), plan, args.out)
     print("\n".join([*report.lines(), f"{args.out / CLASSIFIER}"]))
@@ -158,11 +159,9 @@ def _evaluate(args: EvalOnFrames) -> None:
     config = _task_with_images(args.task).config
     enable_compilation_cache()
     encoder = load_encoder(config.observation.encoder)
-    classifier = load_classifier(
-        args.classifier, encoder=encoder.identity, image_shapes=config.observation.image_shapes
-    )
+    classifier = load_classifier(args.classifier, encoder=encoder.identity, task=config)
     episodes = load_folders(args.data, images=classifier.facts.image_shapes)
-    _check_images(config, episodes[0].image_shapes(), args.data[0])
+    _check_frames(config, episodes[0], args.data[0])
     probability = predict(classifier, BatchEncoder(encoder), episodes)
     report = assess(episodes, probability, frames=config.reward.frames, threshold=classifier.threshold)
     if args.out is not None:
@@ -201,12 +200,11 @@ def _task_with_images(name: str) -> Task:
     return task
 
 
-def _check_images(config: TaskConfig, shapes: dict[str, tuple[int, int, int]], folder: Path) -> None:
-    """Refuse frames that were recorded for another task, or with other cameras."""
-    expected = config.observation.image_shapes
-    for name, shape in shapes.items():
-        if expected.get(name) != shape:
-            raise ConfigError(
-                f"{folder}: its image {name!r} is of shape {shape}; task {config.name!r} has {expected}. "
-                "Record the frames anew with this task, or name others with --data"
-            )
+def _check_frames(config: TaskConfig, frames: LabelledFrames, folder: Path) -> None:
+    """Refuse frames that were recorded for another task, or with other cameras or crops."""
+    if frames.task != config.name:
+        raise ConfigError(
+            f"--data {folder}: its frames are of task {frames.task!r}, not of {config.name!r}; name folders of this "
+            "task, or record the frames anew"
+        )
+    require_images(f"--data {folder}", frames.image_shapes(), frames.origins, config)

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.spatial.transform import Rotation
 
-from robot_servers.sim.cameras import SceneCamera
-from robot_servers.sim.scenes import SOCKET_FLOOR_M, SOCKET_RIM_M, Scene, build_ram_insertion
+from robot_servers.sim.gl import import_mujoco
 from robot_servers.sim.visuals import VisualRandomisation, Visuals
 from serl_core.config import EncoderConfig, EncoderKind
 from serl_core.errors import ConfigError, RobotError
@@ -22,6 +21,10 @@ from serl_core.networks.frozen import load_encoder
 from serl_core.networks.pretraining import LabelledImages, pretrain, probe
 from serl_core.networks.weights import save_weights
 from serl_core.robots.messages import Vector7
+
+import_mujoco()  # before what imports it
+from robot_servers.sim.cameras import SceneCamera  # noqa: E402
+from robot_servers.sim.scenes import SOCKET_FLOOR_M, SOCKET_RIM_M, Scene, build_ram_insertion  # noqa: E402
 
 # What an image is asked for: the target in the tool's frame, and how deep the stick is in the socket.
 QUANTITIES = ("x mm", "y mm", "z mm", "yaw mrad", "depth mm")

@@ -89,10 +89,11 @@ def _confusion(run: Path, folder: Path, evaluation: dict[str, Any]) -> str:
 
 
 def _training_verdicts(run: Path) -> dict[str, int]:
-    records = list(read_metrics(run / "actor.jsonl")) if (run / "actor.jsonl").exists() else []
-    counted = [record for record in records if "classifier_true_positive" in record]
-    return {name: counted[-1][f"classifier_{name}"] for name in VERDICTS} if counted else {}
+    """Return the counts of all sessions of all actors: each starts from 0 and counts up."""
+    counted = [record for record in read_metrics(run / "actor.jsonl") if "classifier_true_positive" in record]
+    last = {record["session"]: record for record in counted}.values()
+    return {name: sum(record[f"classifier_{name}"] for record in last) for name in VERDICTS} if last else {}
 
 
 def _percent(rate: dict[str, Any]) -> str:
-    return f"{100 * rate['rate']:.1f} %"
+    return "none" if rate["rate"] is None else f"{100 * rate['rate']:.1f} %"

@@ -27,7 +27,7 @@ from learners.trainer import TrainerConfig
 from robot_servers.limits import SafetyLimits
 from robot_servers.local import LocalRobot
 from robot_servers.service import RobotService
-from robot_servers.sim.backend import MujocoBackend
+from robot_servers.sim.gl import import_mujoco
 from serl_core.agents.policy import ActingPolicy
 from serl_core.agents.sac import SacConfig
 from serl_core.data.episode_log import EpisodeLog
@@ -93,11 +93,12 @@ def train(args: TrainArgs, task: Task | None = None) -> str:
     """
     task = task or load_task(args.task)
     enable_compilation_cache()
+    perception = perception_for(task.config)
+    vision_for(task.config, perception, classifier=args.classifier)  # refuses a classifier before anything is written
     args.run.mkdir(parents=True, exist_ok=True)
     if any(args.run.iterdir()):
         raise ConfigError(f"run folder {args.run} is not empty; name another one, nothing was changed")
     (args.run / "task.json").write_text(task.config.to_json())
-    perception = perception_for(task.config)
     _record(args, task, perception)
     env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
     session = hashlib.md5(f"sync-{args.seed}".encode()).hexdigest()
@@ -105,7 +106,9 @@ def train(args: TrainArgs, task: Task | None = None) -> str:
         log = stack.enter_context(closing(EpisodeLog(args.run / "experience", perception.digest)))
         sac = SacConfig(utd_ratio=args.utd, critics=args.critics, batch_size=args.batch)
         config = TrainerConfig(sac=sac, seed=args.seed)
-        trainer = open_trainer(perception, config, log, run=args.run, demos=args.run / "demos")
+        trainer = open_trainer(
+            perception, config, log, run=args.run, demos=args.run / "demos", max_env_steps=args.steps
+        )
         hub = InProcessHub()
         link = stack.enter_context(closing(hub.open_learner(perception.digest)))
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
@@ -144,10 +147,13 @@ def open_env(task: Task, perception: Perception, args: TrainArgs, seed: int) -> 
     """Yield an environment with a simulated arm in this process.
 
     Raises:
-        ConfigError: the task has no simulated scene.
+        ConfigError: the task has no simulated scene, or mujoco is not installed.
     """
     if task.config.scene is None:
         raise ConfigError(f"task {task.config.name!r}: has no simulated scene to train in")
+    import_mujoco()
+    from robot_servers.sim.backend import MujocoBackend  # only now: it imports mujoco
+
     service = RobotService(MujocoBackend(task.config.scene, seed=seed, is_lockstep=True), SafetyLimits())
     service.start()
     vision = vision_for(task.config, perception, classifier=args.classifier, seed=seed)

@@ -4,6 +4,7 @@ Nothing in such a file can run code. It is written beside its name and renamed, 
 own name is whole; a CRC-32 over all of it tells later damage.
 """
 
+import contextlib
 import hashlib
 import os
 import zlib
@@ -213,7 +214,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            partial.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror}; make room or choose another folder") from error
 
 

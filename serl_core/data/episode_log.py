@@ -38,6 +38,7 @@ from serl_core.data.episode_file import (
     sync_folder,
     write_atomically,
 )
+from serl_core.digests import not_of_here
 from serl_core.errors import DataError, TransportError
 from serl_core.transport.codec import TRANSITION_MAGIC, decode_transition, encode_transition
 from serl_core.types import EndReason, Transition
@@ -259,10 +260,8 @@ class EpisodeLog:
         if info.version != VERSION:
             raise DataError(f"{path} is of version {info.version}, this program reads {VERSION}")
         if info.task_digest != self._task_digest:
-            raise DataError(
-                f"{self._directory} belongs to a task of digest {info.task_digest}, this one has "
-                f"{self._task_digest}: choose another folder, or the configuration it was recorded with"
-            )
+            remedy = "choose another folder"
+            raise DataError(not_of_here(str(self._directory), info.task_digest, self._task_digest, remedy))
 
     def _find_episodes(self) -> None:
         for leftover in self._episodes.glob(".*.partial"):

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from serl_core.config import FrameFormat
+from serl_core.config import FrameFormat, TaskConfig
 from serl_core.data.episode_file import SUFFIX, write_atomically
 from serl_core.data.frames import compress, decompress
-from serl_core.errors import DataError
+from serl_core.errors import ConfigError, DataError
 
 VERSION = 1
 FACTS = "labelled_frames"
@@ -36,6 +36,7 @@ class LabelledFrames(NamedTuple):
     step: Int[np.ndarray, " n"]  # of the episode; a gap where frames were left out
     tcp_pose: Float[np.ndarray, "n 7"]  # base frame
     probability: Float[np.ndarray, " n"] | None = None  # of the classifier that kept these frames for review
+    origins: Mapping[str, str] = {}  # of the images: `ObservationConfig.image_origins`
 
     @property
     def run(self) -> Int[np.ndarray, " n"]:
@@ -62,6 +63,7 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     task: str
     images: tuple[str, ...]
     frames: int
+    origins: dict[str, str] = {}
 
 
 def save_labelled(path: Path, frames: LabelledFrames, form: FrameFormat = FrameFormat.PNG) -> None:
@@ -84,7 +86,9 @@ def save_labelled(path: Path, frames: LabelledFrames, form: FrameFormat = FrameF
         packed = [compress({name: image}, form)[name] for image in stack]
         arrays[f"bytes/{name}"] = np.concatenate(packed)
         arrays[f"ends/{name}"] = np.cumsum([data.size for data in packed])
-    facts = _Facts(version=VERSION, task=frames.task, images=tuple(sorted(frames.images)), frames=count)
+    names = tuple(sorted(frames.images))
+    origins = {name: frames.origins[name] for name in names if name in frames.origins}
+    facts = _Facts(version=VERSION, task=frames.task, images=names, frames=count, origins=origins)
     text = msgspec.json.encode(facts).decode()
     write_atomically(path, save(arrays, {FACTS: text, "crc32": _checksum(text, arrays)}))
 
@@ -111,9 +115,15 @@ def load_labelled(path: Path) -> LabelledFrames:
     try:
         images = {name: _unpack(arrays[f"bytes/{name}"], arrays[f"ends/{name}"]) for name in facts.images}
         frames = LabelledFrames(
-            facts.task, images, arrays["is_success"], arrays["step"], arrays["tcp_pose"], arrays.get("probability")
+            facts.task,
+            images,
+            arrays["is_success"],
+            arrays["step"],
+            arrays["tcp_pose"],
+            arrays.get("probability"),
+            facts.origins,
         )
-        lengths = {len(array) for array in (*images.values(), *frames[2:]) if array is not None}
+        lengths = {len(array) for array in (*images.values(), *frames[2:6]) if array is not None}
     except (KeyError, ValueError, TypeError, DataError) as error:
         raise _corrupt(path, f"its arrays make no labelled frames ({error})") from None
     if lengths != {facts.frames} or frames.is_success.dtype != np.bool_:
@@ -137,12 +147,36 @@ def load_folders(folders: Iterable[Path], *, images: Iterable[str] | None = None
         raise DataError("no folder of labelled frames was named; `serl classifier record` makes one")
     first = episodes[0]
     for path, episode in zip(paths, episodes, strict=True):
-        if (episode.task, episode.image_shapes()) != (first.task, first.image_shapes()):
+        if _kind(episode) != _kind(first):
             raise DataError(
-                f"{path} is of task {episode.task!r} with images {episode.image_shapes()}, {paths[0]} of "
-                f"{first.task!r} with {first.image_shapes()}: a classifier is trained on one kind; name folders of one"
+                f"{path} is of {_kind(episode)}, {paths[0]} of {_kind(first)}: a classifier is trained on one kind; "
+                "name folders of one"
             )
     return episodes
+
+
+def require_images(what: str, shapes: Mapping[str, Shape], origins: Mapping[str, str], task: TaskConfig) -> None:
+    """Refuse images that the task does not have like that: of another size, camera, source or crop.
+
+    Args:
+        what: whose images they are, to begin the message.
+        shapes: (height, width, 3) by name; the task may have more.
+        origins: as `ObservationConfig.image_origins`; one that is missing differs.
+        task: to compare with.
+
+    Raises:
+        ConfigError: the first that differs, with both.
+    """
+    known_shapes, known_origins = task.observation.image_shapes, task.observation.image_origins
+    for name, shape in shapes.items():
+        origin = origins.get(name, "unknown")
+        if (shape, origin) == (known_shapes.get(name), known_origins.get(name)):
+            continue
+        has = f"it as {known_shapes[name]} from {known_origins[name]}" if name in known_shapes else sorted(known_shapes)
+        raise ConfigError(
+            f"{what}: its image {name!r} is {shape} from {origin}; task {task.name!r} has {has}. Give "
+            "ObservationConfig.cameras that image, or record and train with this task's cameras"
+        )
 
 
 def labelled_paths(folder: Path) -> list[Path]:
@@ -166,8 +200,16 @@ def _selected(paths: Iterable[Path], names: list[str] | None) -> Iterator[Labell
             missing = sorted(set(names) - set(episode.images))
             if missing:
                 raise DataError(f"{path}: has no images {missing}, it has {sorted(episode.images)}; name some of these")
-            episode = episode._replace(images={name: episode.images[name] for name in names})
+            episode = episode._replace(
+                images={name: episode.images[name] for name in names},
+                origins={name: origin for name, origin in episode.origins.items() if name in names},
+            )
         yield episode
+
+
+def _kind(frames: LabelledFrames) -> str:
+    images = [f"{name} {shape}, {frames.origins.get(name)}" for name, shape in sorted(frames.image_shapes().items())]
+    return f"task {frames.task!r} with images {images}"
 
 
 def _unpack(data: NDArray[np.uint8], ends: NDArray[np.int64]) -> UInt8[np.ndarray, "n _ _ 3"]:

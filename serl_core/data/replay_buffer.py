@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from serl_core.data.memory import available_bytes, too_large
 from serl_core.data.rings import Frames, Slots, copy_rows, stored_shapes
 from serl_core.errors import DataError
 from serl_core.types import EndReason, EnvSpec, Observation, Transition
@@ -92,6 +93,9 @@ class ReplayBuffer(View):
         spec: the shapes of an observation and an action.
         capacity: how many frames are kept. A segment of n steps takes n + 1.
         overwrites: False for demonstrations, which are kept for ever: a full buffer then refuses more.
+
+    Raises:
+        ConfigError: the machine has no memory for so many.
     """
 
     def __init__(self, spec: EnvSpec, capacity: int, *, overwrites: bool = True) -> None:
@@ -102,13 +106,16 @@ class ReplayBuffer(View):
         self.interventions = View(self, SlotSet(capacity))
         self._overwrites = overwrites
         self._spec = spec
-        self._frames = Frames(spec, capacity)
-        self._action = np.zeros((capacity, spec.action.size), np.float32)
-        self._reward = np.zeros(capacity, np.float32)
-        self._discount = np.zeros(capacity, np.float32)
-        self._is_intervention = np.zeros(capacity, np.bool_)
-        self._end = np.zeros(capacity, np.int8)
-        self._next = np.full(capacity, _NONE, np.int64)
+        try:
+            self._frames = Frames(spec, capacity)
+            self._action = np.zeros((capacity, spec.action.size), np.float32)
+            self._reward = np.zeros(capacity, np.float32)
+            self._discount = np.zeros(capacity, np.float32)
+            self._is_intervention = np.zeros(capacity, np.bool_)
+            self._end = np.zeros(capacity, np.int8)
+            self._next = np.full(capacity, _NONE, np.int64)
+        except MemoryError:
+            raise too_large(spec, capacity, available_bytes()) from None
         self._head = 0  # frames ever stored
         self._tails: dict[str, _Tail] = {}
 
@@ -135,7 +142,7 @@ class ReplayBuffer(View):
         provenance = transition.provenance
         if provenance is None:
             raise DataError("a transition without provenance cannot be stored: it belongs to no episode")
-        self._check(transition)
+        self.check(transition)
         tail = self._tails.pop(provenance.session, None)
         continues = (
             tail is not None
@@ -209,7 +216,8 @@ class ReplayBuffer(View):
         self._frames.put(slot, observation)
         return slot
 
-    def _check(self, transition: Transition) -> None:
+    def check(self, transition: Transition) -> None:
+        """Raise DataError unless the transition's arrays fit the spec."""
         _check_shape("action", transition.action, (self._spec.action.size,))
         for name, observation in (
             ("observation", transition.observation),

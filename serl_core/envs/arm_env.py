@@ -8,6 +8,8 @@ the tick comes, so the period counts everything (observation, policy, human, log
 import contextlib
 import logging
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -17,7 +19,7 @@ from gymnasium.utils import seeding
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from serl_core.clock import Rate
+from serl_core.clock import Clock, Rate
 from serl_core.config import ObservationConfig, PoseFrame, RewardKind
 from serl_core.envs.frames import action_to_target, target_to_action
 from serl_core.envs.observations import PROPRIO_BOUND, observe
@@ -34,6 +36,7 @@ from serl_core.types import Observation
 logger = logging.getLogger(__name__)
 
 UNPROCESSABLE = 422  # HTTP: understood, and not allowed
+LOOK_AGAIN_S = 0.01  # between looks for a newer picture
 
 GymObservation = dict[str, Any]  # an Observation's non-empty fields by name
 
@@ -50,12 +53,21 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         vision: reads the cameras of a task that has some.
         seed: of the start poses and the simulated scene, until `reset` is given one.
         rate: of the real-time loop; by default at `TaskConfig.control_hz` on the monotonic clock.
+        now: the clock of `Sight.captured_s`.
     """
 
     metadata = {"render_modes": []}
 
     def __init__(
-        self, task: Task, robot: Robot, *, vision: Vision | None = None, seed: int = 0, rate: Rate | None = None
+        self,
+        task: Task,
+        robot: Robot,
+        *,
+        vision: Vision | None = None,
+        seed: int = 0,
+        rate: Rate | None = None,
+        now: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         _check_vision(task, vision)
         self.task = task
@@ -65,21 +77,32 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_spec.size,), np.float32)
         self.steps = 0  # taken in this episode
         self._rate = rate or Rate(task.config.control_hz)
+        self._now, self._sleep = now, sleep
         self.is_lockstep = False  # known once open
         self._origin = np.array(task.config.target_pose)
         self._vision = vision
         self._sight = Sight({})
-        self._votes = 0  # steps in a row that the classifier has called a success
+        self._is_new_sight = False  # since the look before
+        self._votes = 0  # new sights in a row that the classifier has called a success
         self._state: RobotState | None = None
         self._scene_seed: int | None = seed
         self._np_random, self._np_random_seed = seeding.np_random(seed)
 
     def open(self) -> None:
-        """Connect to the robot and start the cameras. Nothing moves."""
+        """Connect to the robot and start the cameras. Nothing moves.
+
+        Raises:
+            RobotError: the robot cannot be reached, or is another's.
+            ConfigError: a camera, or a crop of it, that does not exist. The robot is released again.
+            CameraFault: a camera gives no picture. The robot is released again.
+        """
         self.robot.connect()
-        self.is_lockstep = self.robot.health().clock == "lockstep"
-        if self._vision is not None:
-            self._vision.open(self.robot)
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.close)
+            self.is_lockstep = self.robot.health().clock == "lockstep"
+            if self._vision is not None:
+                self._vision.open(self.robot)
+            opened.pop_all()
 
     def close(self) -> None:
         """Release the robot, which holds compliantly, and stop the cameras. Safe to call twice."""
@@ -118,7 +141,9 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
             CameraFault: a camera has none, or only an old one.
         """
         if self._vision is not None:
-            self._sight = self._vision.look()
+            sight = self._vision.look()
+            self._is_new_sight = sight is not self._sight
+            self._sight = sight
 
     @property
     def late_ticks(self) -> int:
@@ -157,7 +182,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         if self.task.config.observation.pose_frame is PoseFrame.EPISODE_START:
             self._origin = np.array(self._state.tcp_pose)
         self.steps = self._votes = 0
-        self.look()
+        self._look_after(self._now())
         self._rate.restart()
         return _as_gym(self.observation), {}
 
@@ -198,6 +223,16 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         }
         return _as_gym(observation), verdict.reward, verdict.end.is_terminal, verdict.end.is_truncation, info
 
+    def _look_after(self, moved_s: float) -> None:
+        """Take new pictures; after a teleport in real time, wait for those of where the arm is now."""
+        self.look()
+        if self.is_lockstep or not self.task.config.reset.is_teleport:
+            return
+        give_up_s = moved_s + max((camera.max_age_s for camera in self.task.config.observation.cameras), default=0.0)
+        while self._sight.captured_s is not None and self._sight.captured_s < moved_s and self._now() < give_up_s:
+            self._sleep(LOOK_AGAIN_S)
+            self.look()
+
     def _advance(self, target: Float[np.ndarray, "7"], gripper: float | None) -> bool:
         """Let one period pass towards `target` and read the state; return whether the robot is stopped or faulty."""
         reply_after_s = 1.0 / self.task.config.control_hz if self.is_lockstep else self._rate.remaining_s()
@@ -212,7 +247,21 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         return False
 
     def _send(self, target: Vector7, reply_after_s: float, gripper: float | None) -> RobotState:
-        """Send a target; one that the robot refuses, as beyond a joint's limit, makes the arm stay where it is."""
+        """Send a target; one that the robot refuses, as beyond a joint's limit, makes the arm stay where it is now.
+
+        If that is refused too, the robot's watchdog holds the arm.
+        """
+        state = self._send_unless_refused(target, reply_after_s, gripper)
+        if state is None:
+            state = self._send_unless_refused(self.robot.state().tcp_pose, reply_after_s, gripper)
+        if state is None:
+            if not self.is_lockstep:
+                self._sleep(reply_after_s)
+            state = self.robot.state()
+        return state
+
+    def _send_unless_refused(self, target: Vector7, reply_after_s: float, gripper: float | None) -> RobotState | None:
+        """Return the state one period after a target; None if the robot does not allow it."""
         try:
             return self.robot.step(target, reply_after_s, gripper)
         except RobotFault:
@@ -221,7 +270,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
             if refusal.status != UNPROCESSABLE:
                 raise
             logger.warning("the robot refused a target, the arm stays where it is: %s", refusal)
-            return self.robot.step(self.state.tcp_pose, reply_after_s, gripper)
+            return None
 
     def _is_blind(self) -> bool:
         """Take new pictures; return whether there are none, with the arm told to stay where it is."""
@@ -246,8 +295,9 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         return probability is not None and probability >= self._vision.success_threshold and is_there
 
     def _count(self, is_vote: bool) -> bool:
-        """Return whether there have been enough votes for success in a row, with this one."""
-        self._votes = self._votes + 1 if is_vote else 0
+        """Return whether there have been enough votes for success in a row; a picture votes once."""
+        if self._is_new_sight:
+            self._votes = self._votes + 1 if is_vote else 0
         return self._votes >= self.task.config.reward.frames
 
 

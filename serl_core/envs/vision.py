@@ -14,6 +14,7 @@ class Sight(NamedTuple):
     images: dict[str, UInt8[np.ndarray, "h w 3"]]
     features: dict[str, Float16[np.ndarray, "..."]] = {}
     success_probability: float | None = None  # of the reward classifier, where there is one
+    captured_s: float | None = None  # of its oldest picture, on this machine's monotonic clock; None if not known
 
 
 @runtime_checkable  # the type checks under pytest ask for it
@@ -33,6 +34,9 @@ class Vision(Protocol):
 
     def look(self) -> Sight:
         """Return the newest images, and what was made of each of them, once.
+
+        While no camera has a new picture it is the very same object as before: whoever counts sights, as the
+        classifier's votes are counted, tells them by identity.
 
         Raises:
             CameraFault: a camera's newest frame is too old, of another size, or there is none.

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from serl_core.digests import other_encoder
 from serl_core.transport.interface import LearnerStatus
 from serl_core.types import Transition
 
@@ -136,13 +137,11 @@ def _is_in(acked: Mapping[str, int], transition: Transition) -> bool:
 
 def mismatch(actor_digest: str, learner_digest: str) -> str:
     """Return why an actor of another task, or with another frozen encoder, is refused."""
-    (actor_task, _, actor_encoder), (learner_task, _, learner_encoder) = (
-        digest.partition("+") for digest in (actor_digest, learner_digest)
-    )
-    if actor_task == learner_task:
+    encoders = other_encoder(actor_digest, learner_digest)
+    if encoders is not None:
         return (
-            f"the actor's features come from the encoder {actor_encoder or 'none'}, the learner's from "
-            f"{learner_encoder or 'none'}: start both with the same EncoderConfig and the same weights"
+            f"the actor's features come from the encoder {encoders[0]}, the learner's from {encoders[1]}: start both "
+            "with the same EncoderConfig and the same weights"
         )
     return (
         f"the actor's task has digest {actor_digest}, the learner's {learner_digest}: "

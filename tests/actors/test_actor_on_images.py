@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 
 from actors.actor import ActorLoop, Verdict, named
-from actors.false_positives import FalsePositives
+from actors.frames_to_review import FramesToReview
 from examples.ram_insertion import CONFIG
 from serl_core.config import EncoderConfig, FrameFormat, RewardConfig, RewardKind
 from serl_core.data.frames import decompress
@@ -33,18 +34,19 @@ class Stage:
         sleep=lambda _: None,
         start=CONFIG.reset.pose,
         folder=None,
+        robot=FakeRobot,
         log_format=FrameFormat.PNG,
         **changes,
     ):
-        self.robot = FakeRobot(start, CONFIG.target_pose)
+        self.robot = robot(start, CONFIG.target_pose)
         self.vision = vision or FakeVision()
         config = task(**changes).config
         observation = dataclasses.replace(config.observation, encoder=EncoderConfig(log_format=log_format))
         config = dataclasses.replace(config, observation=observation)
         self.env = ArmEnv(Task(config=config), self.robot, vision=self.vision)
         self.env.open()
-        keeper = FalsePositives(folder, "ram", JUDGED.frames) if folder is not None else None
-        self.loop = ActorLoop(self.env, act, ListedTeleop(), session="test", sleep=sleep, false_positives=keeper)
+        keeper = FramesToReview(folder, config) if folder is not None else None
+        self.loop = ActorLoop(self.env, act, ListedTeleop(), session="test", sleep=sleep, review=keeper)
 
     def steps(self, count):
         return [self.loop.step() for _ in range(count)]
@@ -158,7 +160,7 @@ def test_a_success_that_is_none_is_kept_with_the_frames_that_made_it(tmp_path, c
     stage = judged([0.1, 0.9, 0.95], folder=tmp_path)
     *_, last = stage.steps(3)
     assert (last.end, last.reward) == (EndReason.SUCCESS, 1.0)
-    (path,) = tmp_path.iterdir()
+    (path,) = (tmp_path / "false_positives").iterdir()
     assert str(path) in caplog.text
     kept = load_labelled(path)
     assert kept.probability.tolist() == [0.9, 0.95]
@@ -174,6 +176,45 @@ def test_a_true_success_and_a_single_false_frame_are_not_kept(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Real(FakeRobot):
+    """An arm that knows no truth."""
+
+    def state(self):
+        return msgspec.structs.replace(super().state(), truth=None)
+
+
+def test_without_a_truth_every_success_is_kept_for_a_person_to_correct(tmp_path):
+    """On a real arm nothing was kept: a classifier that was wrong there could not be corrected."""
+    stage = judged([0.1, 0.9, 0.95, 0.0, 0.9, 0.1], folder=tmp_path, robot=Real)
+    assert stage.steps(3)[-1].end is EndReason.SUCCESS
+    (path,) = tmp_path.rglob("*.safetensors")
+    kept = load_labelled(path)
+    assert path.parent.name == "successes"
+    assert kept.probability.tolist() == [0.9, 0.95]
+    assert kept.is_success.all()
+    assert stage.loop.verdicts == {}
+    assert not stage.loop.is_false_success
+
+
+@pytest.mark.parametrize("robot", [FakeRobot, Real])
+def test_a_disk_that_is_full_costs_no_transition(tmp_path, caplog, robot):
+    """The step that ended in a false success raised, and its transition was lost."""
+    (tmp_path / "run").write_bytes(b"no folder")
+    stage = judged([0.1, 0.9, 0.95, 0.1], folder=tmp_path / "run", robot=robot)
+    steps = stage.steps(4)
+    assert [step.provenance.sequence for step in steps] == [0, 1, 2, 3]
+    assert [step.end for step in steps] == [EndReason.RUNNING] * 2 + [EndReason.SUCCESS, EndReason.RUNNING]
+    assert caplog.text.count("its frames are not kept for review: cannot write") == 1
+
+
+def test_the_last_step_says_whether_it_was_a_false_success():
+    stage = judged([0.9, 0.95, 0.0, 0.0, 0.1])
+    said = []
+    for step in (stage.loop.step() for _ in range(3)):
+        said.append((step.end, stage.loop.is_false_success))
+    assert said == [(EndReason.RUNNING, False), (EndReason.SUCCESS, True), (EndReason.RUNNING, False)]
+
+
 def test_frames_of_the_episode_before_are_not_kept_with_a_false_success(tmp_path):
     stage = Stage(
         FakeVision([0.0, 0.0, 0.3, 0.0, 0.0, 0.9], threshold=0.8),
@@ -183,7 +224,7 @@ def test_frames_of_the_episode_before_are_not_kept_with_a_false_success(tmp_path
     stage.loop.step()
     stage.loop.abandon_episode()
     assert stage.loop.step().end is EndReason.SUCCESS
-    (path,) = tmp_path.iterdir()
+    (path,) = (tmp_path / "false_positives").iterdir()
     assert load_labelled(path).probability.tolist() == [0.9]
 
 

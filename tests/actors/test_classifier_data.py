@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from actors.classifier_data import (
+    LET_GO_S,
     MAX_EPISODES_IN_VAIN,
     FrameRecorder,
     Wanted,
@@ -80,10 +81,61 @@ def test_frames_whose_label_is_not_known_are_left_out():
 
 def test_negative_labels_within_the_reaction_time_before_a_positive_one_are_not_trusted():
     label, step = np.array([False, False, False, False, True, False, False]), np.array([0, 1, 2, 3, 4, 5, 9])
-    np.testing.assert_array_equal(trusted(label, step, 2), [True, True, False, False, True, True, True])
-    assert trusted(label, step, 0).all()
+    kept = trusted(label, step, 2, end_step=12)
+    np.testing.assert_array_equal(kept, [True, True, False, False, True, True, True])
+    assert trusted(label, step, 0, end_step=10).all()
     frames = recorder(fake_robot(), labels("...#"), reaction_steps=2).run(targets(*[0.1] * 4))
     np.testing.assert_array_equal(frames.step, [0, 3])
+
+
+def test_negative_labels_within_the_reaction_time_before_the_end_are_not_trusted():
+    """A person who pressed just after the end left the success's last frames labelled negative."""
+    frames = recorder(fake_robot(), labels("....?#.."), reaction_steps=2).run(targets(*[0.1] * 8))
+    np.testing.assert_array_equal(frames.step, [0, 1, 2, 5])
+    frames = recorder(fake_robot(), labels("..??"), reaction_steps=3).run(targets(*[0.1] * 4))  # counted from the end
+    np.testing.assert_array_equal(frames.step, [0])
+    assert recorder(fake_robot(), labels(".."), reaction_steps=2).run(targets(0.1, 0.1)) is None
+
+
+def test_a_label_that_remembers_is_told_when_an_episode_begins():
+    said = []
+    recording = recorder(fake_robot(), lambda _: said.append("label"), begin_label=lambda: said.append("begin"))
+    recording.run(targets(0.1, 0.1))
+    recording.run(targets(0.1))
+    assert said == ["begin", "label", "label", "begin", "label"]
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_a_target_that_the_robot_refuses_makes_the_arm_stay_and_the_recording_go_on(refusals, caplog):
+    """One target beyond a joint's limit ended the whole recording."""
+    robot = fake_robot(is_lockstep=False)
+    sent, step, sleeps = [], robot.step, []
+
+    def refusing(pose, reply_after_s, gripper=None):
+        sent.append(pose)
+        if 1 <= len(sent) - 1 <= refusals:
+            raise RobotError("joint 4 would turn too far", status=422)
+        return step(pose, reply_after_s, gripper)
+
+    robot.step = refusing
+    frames = recorder(robot, is_lockstep=False, sleep=sleeps.append).run(targets(0.1, 0.06, 0.08))
+    assert frames.is_success.size == 3
+    assert sent[2] == pytest.approx(frames.tcp_pose[0])  # where it was
+    np.testing.assert_allclose(frames.tcp_pose[1], frames.tcp_pose[0])
+    assert sent[-1][2] == 0.08
+    assert caplog.text.count("joint 4 would turn too far") == refusals
+    assert len(sleeps) == refusals - 1
+
+
+def test_any_other_refusal_ends_the_recording():
+    robot = fake_robot()
+
+    def gone(*_):
+        raise RobotError("no answer", status=500)
+
+    robot.step = gone
+    with pytest.raises(RobotError, match="no answer"):
+        recorder(robot).run(targets(0.1))
 
 
 def test_no_target_leaves_the_safety_box():
@@ -174,12 +226,36 @@ def test_a_task_without_an_expert_says_so():
 def test_a_person_moves_the_arm_by_hand_or_at_a_device():
     short = replace(TASK, config=replace(CONFIG, time_limit_steps=3))
     robot = fake_robot()
-    frames = handled_episode(short, recorder(robot, task=short), seed=0)(False)
+    quiet = {"say": lambda _: None, "sleep": lambda _: None}
+    frames = handled_episode(short, recorder(robot, task=short), seed=0, **quiet)(False)
     assert frames.is_success.size == 3
     np.testing.assert_allclose(frames.tcp_pose, [robot.state().tcp_pose] * 3, atol=1e-9)
     teleop = ListedTeleop([command(1.0)] * 3)
-    frames = handled_episode(short, recorder(robot, task=short), seed=0, teleop=teleop)(False)
+    frames = handled_episode(short, recorder(robot, task=short), seed=0, teleop=teleop, **quiet)(False)
     assert np.diff(frames.tcp_pose[:, 2]).max() < -0.005  # down, along the tool
+
+
+def test_the_arm_is_announced_before_it_moves_by_itself_and_when_it_yields():
+    """At the end of an episode it drove off while a person's hands were on it."""
+    short = replace(TASK, config=replace(CONFIG, time_limit_steps=2))
+    robot = fake_robot()
+    told = []
+
+    def moves():
+        return sum(call in ("move", "step", "sim_reset") for call in robot.calls)
+
+    def say(text):
+        told.append((text.split(":")[0], moves()))
+
+    def sleep(duration_s):
+        told.append((duration_s, moves()))
+
+    handled_episode(short, recorder(robot, task=short), seed=0, say=say, sleep=sleep)(False)
+    warned, waited, yields = told
+    assert warned == ("Let go", 0)
+    assert waited == (LET_GO_S, 0) == (3.0, 0)
+    assert yields[0].startswith("The arm yields")
+    assert 0 < yields[1] == moves() - 2
 
 
 def listed_episodes(*pairs):

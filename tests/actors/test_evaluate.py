@@ -9,7 +9,7 @@ from examples.ram_insertion import CONFIG
 from serl_core.config import RewardConfig, RewardKind
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.resets import start_grid
-from serl_core.errors import CameraFault, ConfigError
+from serl_core.errors import ConfigError, RobotFault
 from serl_core.robots.messages import Mode
 from serl_core.testing.fakes import FakeRobot
 from tests.actors.fakes import nothing, open_env, towards_target
@@ -109,16 +109,47 @@ def test_a_trial_that_ends_by_a_fault_is_no_success_wherever_the_tool_is():
     assert (trial.end, trial.is_success) == ("robot_fault", False)
 
 
-def test_a_camera_that_fails_ends_the_trial_and_the_next_one_says_so():
-    env = judged([0.0] * 9)
+def test_a_camera_that_fails_ends_the_trial_and_the_next_one_waits_for_its_pictures(caplog):
+    """The next trial's reset raised, and with it the whole evaluation was lost."""
+    env = judged([0.0] * 2 + [0.9] * 9)
+    acts, waits, calls = [], [], []
 
-    def break_camera(_):
-        env._vision.is_broken = True
+    def act(_):
+        acts.append(_)
+        env._vision.is_broken = len(acts) == 1
         return nothing(_)
 
-    with pytest.raises(CameraFault, match="wrist"):
-        evaluate(env, break_camera, TARGET * 2)
-    assert env.robot.calls[-1] == "step"  # the hold: nothing has moved since
+    def sleep(duration_s):
+        calls[:] = calls or env.robot.calls
+        assert env.robot.calls == calls, "it moved without pictures"
+        waits.append(duration_s)
+        env._vision.is_broken = len(waits) < 3
+
+    with caplog.at_level("INFO"):
+        result = evaluate(env, act, TARGET * 2, sleep=sleep)
+    assert [trial.end for trial in result.trials_detail] == ["camera_fault", "success"]
+    assert [trial.is_success for trial in result.trials_detail] == [False, True]
+    assert len(waits) == 3
+    assert caplog.text.count("no new picture") == 2  # by the step that it ended, and once while waiting
+    assert "the cameras are back" in caplog.text
+
+
+def test_who_waits_for_pictures_can_be_stopped():
+    env = judged([])
+    env._vision.is_broken = True
+
+    def stop(_):
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        evaluate(env, nothing, TARGET, sleep=stop)
+
+
+def test_a_stopped_robot_is_not_waited_for():
+    env = judged([])
+    env.robot.fail(Mode.STOPPED, "stop")
+    with pytest.raises(RobotFault, match="stop"):
+        evaluate(env, nothing, TARGET, sleep=lambda _: pytest.fail("it waited"))
 
 
 def test_each_trial_is_filmed_step_by_step(tmp_path):

@@ -53,3 +53,16 @@ def test_without_a_terminal_there_are_no_keys(monkeypatch):
         monkeypatch.setattr("sys.stdin", stdin)
         with pytest.raises(ConfigError, match="needs a terminal"), terminal_keys():
             pass
+
+
+def test_what_was_typed_during_the_reset_is_no_label():
+    """A space typed while the arm went to its start labelled the start pose as success."""
+    clock = ManualClock()
+    typed = iter([" ", "", "", "x", ""])
+    label = KeyLabel(lambda: next(typed), clock)
+    label.begin_episode()
+    assert label(STATE) is None  # the key may still be held, and its next repeat on the way
+    clock.advance(0.7)
+    assert label(STATE) is False
+    label.begin_episode()
+    assert label(STATE) is False

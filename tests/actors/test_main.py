@@ -1,6 +1,8 @@
 """The programs over real sockets: the simulated arm behind its server, a learner's end on ZeroMQ."""
 
 import json
+import signal
+import sys
 import threading
 
 import jax
@@ -8,7 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors import main
 from actors.main import (
+    GIL_INTERVAL_S,
     ActorArgs,
     EvalArgs,
     Program,
@@ -19,6 +23,8 @@ from actors.main import (
     run_record,
     seeds,
 )
+from actors.record import Recording
+from actors.spool import Spool
 from examples.ram_insertion import CONFIG
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
@@ -30,6 +36,8 @@ from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, DataError, RobotError, TransportError
 from serl_core.networks.perception import perception_for
 from serl_core.networks.weights import save_policy
+from serl_core.testing.episodes import make_episode
+from serl_core.testing.fakes import FakeRobot
 from serl_core.transport.interface import PolicyWeights
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 from serl_core.types import EndReason
@@ -101,6 +109,40 @@ def test_an_evaluation_writes_its_result(robot, token_file, policy_file, tmp_pat
     assert (result["task"], result["trials"]) == ("ram_insertion", 1)
 
 
+def test_an_evaluation_that_waits_for_pictures_can_be_stopped(robot, token_file, policy_file, tmp_path, monkeypatch):
+    def waiting(*_, sleep, **__):
+        signal.raise_signal(signal.SIGTERM)
+        sleep(60.0)
+
+    monkeypatch.setattr(main, "evaluate", waiting)
+    args = EvalArgs(task="ram_insertion", policy=policy_file, out=tmp_path / "x", robot=robot, token_file=token_file)
+    with pytest.raises(SystemExit) as ended:
+        run_eval(args)
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda robot, policy, path: run_record(
+            RecordArgs(task="ram_insertion", out=path, count=1, robot=robot, token_file=path / "token")
+        ),
+        lambda robot, policy, path: run_eval(
+            EvalArgs(
+                task="ram_insertion", policy=policy, out=path / "x", trials=1, robot=robot, token_file=path / "token"
+            )
+        ),
+    ],
+    ids=["record", "eval"],
+)
+def test_a_tick_waits_for_no_thread_of_a_camera(run, robot, token_file, policy_file, tmp_path, monkeypatch):
+    """Only the actor let its threads take turns often enough."""
+    intervals_s = []
+    monkeypatch.setattr(sys, "setswitchinterval", intervals_s.append)
+    run(robot, policy_file, tmp_path)
+    assert intervals_s == [GIL_INTERVAL_S]
+
+
 def test_a_learner_that_is_not_there_is_named(robot, token_file, tmp_path):
     args = ActorArgs(
         task="ram_insertion",
@@ -140,6 +182,21 @@ def test_a_robot_server_that_is_not_there_is_named(token_file, policy_file, tmp_
         run_record(RecordArgs(task="ram_insertion", out=tmp_path, robot=CLOSED, token_file=token_file))
 
 
+def test_what_the_classifier_gets_wrong_in_a_demonstration_is_kept_beside_them(token_file, tmp_path, monkeypatch):
+    loops = []
+
+    def recorded(loop, *_, **__):
+        loops.append(loop)
+        return Recording((), 0)
+
+    monkeypatch.setattr("actors.main.record", recorded)
+    monkeypatch.setattr("actors.main.HttpRobot", lambda *_, **__: FakeRobot(CONFIG.reset.pose, CONFIG.target_pose))
+    run_record(RecordArgs(task="ram_insertion", out=tmp_path, token_file=token_file))
+    (loop,) = loops
+    loop._review.see({"wrist": np.zeros((16, 16, 3), np.uint8)}, loop._env.robot.state(), 0.9)
+    assert loop._review.keep(is_success=False).parent == tmp_path / "false_positives"
+
+
 def test_a_missing_policy_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.safetensors: no such policy file"):
         run_eval(EvalArgs(task="ram_insertion", policy=tmp_path / "nowhere.safetensors", out=tmp_path / "eval.json"))
@@ -156,9 +213,25 @@ def test_a_policy_of_another_task_is_refused_with_both_digests(tmp_path):
     """The task's digest stood in the file and nobody looked at it."""
     path = tmp_path / "policy.safetensors"
     save_policy(path, first_policy(), FACTS | {"task_digest": "beef"})
-    sentence = rf"policy\.safetensors was trained .* digest beef, .* has {CONFIG.digest()}: evaluate it with the task"
+    sentence = rf"policy\.safetensors belongs .* digest beef, .* has {CONFIG.digest()}: evaluate it with the task"
     with pytest.raises(DataError, match=sentence):
         load_acting_policy(path, CONFIG, perception_for(CONFIG))
+
+
+def test_a_policy_for_another_encoder_says_which_and_what_to_set(tmp_path):
+    path = tmp_path / "policy.safetensors"
+    save_policy(path, first_policy(), FACTS | {"task_digest": f"{CONFIG.digest()}+resnet10-2"})
+    with pytest.raises(DataError, match=r"encoder resnet10-2 and this machine takes none: set EncoderConfig\.kind"):
+        load_acting_policy(path, CONFIG, perception_for(CONFIG))
+
+
+def test_an_actor_does_not_take_over_what_one_of_another_encoder_left(token_file, tmp_path):
+    """The learner compared the new actor's encoder, and then got the features of the old one's."""
+    with Spool(tmp_path / "actor-0.spool", digest=f"{CONFIG.digest()}+small-cafe") as spool:
+        spool.append(make_episode()[0])
+    args = ActorArgs(task="ram_insertion", run=tmp_path, robot=CLOSED, token_file=token_file)
+    with pytest.raises(DataError, match=r"actor-0\.spool .*encoder small-cafe and this machine takes none"):
+        run_actor(args)
 
 
 def test_a_task_that_does_not_exist_is_named(tmp_path):

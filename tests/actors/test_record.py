@@ -86,3 +86,21 @@ def test_it_gives_up_after_ten_failures_in_a_row_and_says_what_is_saved(tmp_path
 def test_no_demonstrations_are_too_few(tmp_path):
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         record(loop(), 0, tmp_path, task_digest=CONFIG.digest())
+
+
+def test_a_demonstration_whose_success_the_simulator_denies_is_not_kept(tmp_path, caplog):
+    """It was saved as a success: the policy learned from the first step on to fool the classifier."""
+    recorder = loop()
+    step = recorder.step
+
+    def step_and_fool():
+        transition = step()
+        recorder.is_false_success = transition.end is EndReason.SUCCESS and recorder.episode == 0
+        return transition
+
+    recorder.step = step_and_fool
+    with caplog.at_level("INFO"):
+        recording = record(recorder, 1, tmp_path, task_digest=CONFIG.digest())
+    assert recording.failed == 1
+    assert "not kept: ended by false_success" in caplog.text
+    assert load_episode(recording.saved[0])[0].provenance.episode == 1

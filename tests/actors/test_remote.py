@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -44,7 +45,7 @@ class Rig:
         self.trained = 0
         self.turns = 0
         self._learner_turn = learner_turn
-        self.spool = Spool(tmp_path / "spool", max_transitions=max_transitions).open()
+        self.spool = Spool(tmp_path / "spool", digest=CONFIG.digest(), max_transitions=max_transitions).open()
         self.log = ActorLog(tmp_path / "actor.jsonl", self.clock).__enter__()
         link = hub.actor()
         sender = SpooledSender(self.spool, link, clock=self._passing_time)
@@ -224,6 +225,30 @@ def test_the_lines_count_what_the_classifier_said_once_it_has_judged(make_rig, t
     assert names == {f"classifier_{name}" for name in VERDICTS}
 
 
+@pytest.mark.parametrize("way", ["finished", "stopped"])
+def test_a_last_line_counts_what_came_after_the_last_second(make_rig, tmp_path, way):
+    """Up to a second of verdicts was in no line, so in no report."""
+    rig = make_rig()
+    rig.publish(1)
+    step = rig.loop.step
+
+    def step_in_real_time():
+        rig.clock.advance(0.3)
+        if way == "stopped" and rig.loop.sequence == 5:
+            raise SystemExit(0)
+        rig.loop.verdicts[Verdict(True, True)] += 1
+        return step()
+
+    rig.loop.step = step_in_real_time
+    with contextlib.suppress(SystemExit):
+        rig.actor.run(max_steps=5 if way == "finished" else None)
+    lines = [json.loads(line) for line in (tmp_path / "actor.jsonl").read_text().splitlines()]
+    assert [line["classifier_true_positive"] for line in lines] == [4, 5]
+    assert {line["session"] for line in lines} == {"test"}
+    rig.log.write(rig.actor._record)  # no step since
+    assert len((tmp_path / "actor.jsonl").read_text().splitlines()) == 2
+
+
 def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
     rig = make_rig()
     rig.publish(4)
@@ -234,10 +259,10 @@ def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
         return step()
 
     rig.loop.step = step_in_real_time
-    rig.loop.take_lateness_s = iter([[0.0004, 0.0071239], []]).__next__
+    rig.loop.take_lateness_s = iter([[0.0004, 0.0071239], [], [0.003]]).__next__
     rig.actor.run(max_steps=25)
     lines = [json.loads(line) for line in (tmp_path / "actor.jsonl").read_text().splitlines()]
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert lines[0]["loop_hz"] == pytest.approx(10.0, rel=0.2)
     assert {name: lines[0][name] for name in ("kind", "late_ticks", "lead_waits", "policy_version", "dropped")} == {
         "kind": "actor",
@@ -246,5 +271,5 @@ def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
         "policy_version": 4,
         "dropped": 0,
     }
-    assert [(line["late_ms"], line["late_max_ms"]) for line in lines] == [([0.4, 7.12], 7.12), ([], 0.0)]
+    assert [(line["late_ms"], line["late_max_ms"]) for line in lines] == [([0.4, 7.12], 7.12), ([], 0.0), ([3.0], 3.0)]
     assert lines[1]["env_steps"] == lines[1]["made"] > lines[0]["env_steps"]

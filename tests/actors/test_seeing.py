@@ -36,9 +36,10 @@ def task(reward=None, **encoder):
 def classifier(folder, *, encoder=None):
     network = ClassifierConfig(embeddings=2, hidden=8)
     facts = ClassifierFacts(
-        task="ram",
+        task="ram_insertion",
         encoder=encoder or perception_for(task()).frozen.identity,
         image_shapes={"wrist": (32, 32, 3)},
+        image_origins=task().observation.image_origins,
         feature_shapes=SHAPES,
         config=network,
         threshold=0.7,

@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
 
 @pytest.fixture
 def spool(tmp_path):
-    with Spool(tmp_path / "spool.sqlite") as spool:
+    with Spool(tmp_path / "spool.sqlite", digest="cafe") as spool:
         yield spool
 
 
@@ -51,10 +52,10 @@ def test_an_acknowledgement_touches_its_own_session_only(spool):
 def test_earlier_sessions_come_first_after_a_restart(tmp_path):
     path = tmp_path / "spool.sqlite"
     earlier, later = make_episode(session="zz-earlier"), make_episode(session="aa-later")
-    with Spool(path) as spool:
+    with Spool(path, digest="cafe") as spool:
         for step in earlier:
             spool.append(step)
-    with Spool(path) as spool:
+    with Spool(path, digest="cafe") as spool:
         assert spool.counters()["made"] == 5
         for step in later:
             spool.append(step)
@@ -64,7 +65,7 @@ def test_earlier_sessions_come_first_after_a_restart(tmp_path):
 
 def test_a_full_spool_says_so_and_drops_nothing_in_silence(tmp_path, caplog):
     steps = make_episode(steps=11)
-    with Spool(tmp_path / "spool.sqlite", max_transitions=10) as spool:
+    with Spool(tmp_path / "spool.sqlite", digest="cafe", max_transitions=10) as spool:
         for step in steps[:10]:
             assert not spool.is_full
             spool.append(step)
@@ -79,7 +80,7 @@ def test_a_full_spool_says_so_and_drops_nothing_in_silence(tmp_path, caplog):
 
 def test_a_spool_is_bounded_in_bytes_too(tmp_path):
     steps = make_episode(steps=2)
-    with Spool(tmp_path / "spool.sqlite", max_bytes=len(encode_transition(steps[0])) + 1) as spool:
+    with Spool(tmp_path / "spool.sqlite", digest="cafe", max_bytes=len(encode_transition(steps[0])) + 1) as spool:
         spool.append(steps[0])
         assert not spool.is_full
         spool.append(steps[1])
@@ -97,12 +98,12 @@ def test_a_file_that_is_no_spool_is_named(tmp_path):
     path = tmp_path / "spool.sqlite"
     path.write_bytes(b"not a database, but long enough to look at" * 50)
     with pytest.raises(DataError, match=r"spool\.sqlite cannot be used"):
-        Spool(path).open()
+        Spool(path, digest="cafe").open()
 
 
 def test_two_actors_cannot_share_a_spool(spool, tmp_path):
     with pytest.raises(DataError, match="stop the other actor"):
-        Spool(tmp_path / "spool.sqlite").open()
+        Spool(tmp_path / "spool.sqlite", digest="cafe").open()
 
 
 WRITER = """
@@ -111,7 +112,7 @@ from pathlib import Path
 from actors.spool import Spool
 from serl_core.testing.episodes import make_episode
 
-spool = Spool(Path(sys.argv[1])).open()
+spool = Spool(Path(sys.argv[1]), digest="cafe").open()
 for step in make_episode(steps=10_000):
     spool.append(step)
     print(step.provenance.sequence, flush=True)
@@ -127,7 +128,7 @@ def test_a_killed_actor_has_lost_nothing_that_it_kept(tmp_path):
     kept = 100 + len(writer.stdout.read().splitlines())
     writer.stdout.close()
     writer.wait()
-    with Spool(path) as spool:
+    with Spool(path, digest="cafe") as spool:
         sequences = [row.sequence for row in spool.pending(20_000)]
         assert sequences == list(range(len(sequences)))
         assert len(sequences) - kept in (0, 1)
@@ -205,7 +206,7 @@ def test_over_a_socket_a_backlog_arrives_whole_while_both_sides_restart(tmp_path
 
     with ZmqLearnerLink("cafe") as learner:
         address = learner.address
-        with Spool(path) as spool:
+        with Spool(path, digest="cafe") as spool:
             sender = SpooledSender(spool, link := ZmqActorLink(address))
             sender.connect(hello("earlier"), 10.0)
             for step in steps:
@@ -214,7 +215,7 @@ def test_over_a_socket_a_backlog_arrives_whole_while_both_sides_restart(tmp_path
                 if step.provenance.sequence < 100:
                     take_in(learner)
             link.close()
-    with Spool(path) as spool, ZmqLearnerLink("cafe", port=int(address.rsplit(":", 1)[1])) as learner:
+    with Spool(path, digest="cafe") as spool, ZmqLearnerLink("cafe", port=int(address.rsplit(":", 1)[1])) as learner:
         learner.restore({"earlier": disk[-1].provenance.sequence})
         sender = SpooledSender(spool, link := ZmqActorLink(address))
         sender.connect(hello("later"), 10.0)
@@ -230,7 +231,7 @@ class World:
     def __init__(self, path):
         self.hub = InProcessHub()
         self.clock = ManualClock()
-        self.spool = Spool(path)
+        self.spool = Spool(path, digest="cafe")
         self.sessions = 0
         self.made, self.disk, self.memory = [], [], []
         self.learner = None
@@ -317,3 +318,42 @@ def test_whatever_is_lost_or_restarts_each_transition_is_logged_once_in_order(tm
         assert_same_transitions(*of_session)
     assert world.spool.counters()["spooled"] == 0
     world.spool.close()
+
+
+def leave(path, digest, steps=3):
+    with Spool(path, digest=digest) as spool:
+        for step in make_episode(steps=steps):
+            spool.append(step)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("cafe+small-1", r"3 transitions .*encoder small-1 and this machine takes resnet10-2: .*or name another --run"),
+        ("beef+small-1", r"3 transitions .*digest beef\+small-1, this one has cafe\+resnet10-2: deliver them"),
+    ],
+)
+def test_leftovers_of_another_encoder_or_task_are_refused_and_stay(tmp_path, found, words):
+    """They went to the learner of the new run: of one shape they were mixed in, of another they ended it for good."""
+    path = tmp_path / "spool.sqlite"
+    leave(path, found)
+    with pytest.raises(DataError, match=words):
+        Spool(path, digest="cafe+resnet10-2").open()
+    with Spool(path, digest=found) as spool:
+        assert spool.counters()["spooled"] == 3
+        spool.acknowledge("session", 2)
+    with Spool(path, digest="cafe+resnet10-2") as spool:  # empty: it may change hands
+        spool.append(make_episode()[0])
+    with pytest.raises(DataError, match=r"\(1 transitions"):
+        Spool(path, digest=found).open()
+
+
+def test_leftovers_of_nobody_knows_whom_are_refused(tmp_path):
+    path = tmp_path / "spool.sqlite"
+    leave(path, "cafe")
+    database = sqlite3.connect(path)
+    database.execute("DELETE FROM owner")
+    database.commit()
+    database.close()
+    with pytest.raises(DataError, match="digest unknown"):
+        Spool(path, digest="cafe").open()

@@ -236,7 +236,7 @@ def test_a_camera_that_cannot_be_opened_closes_those_before_it():
     assert room.are_open == [False, False]
 
 
-def test_the_encoder_and_the_classifier_run_once_a_look_and_once_before_anything_moves():
+def test_the_encoder_and_the_classifier_run_once_for_a_picture_and_once_before_anything_moves():
     calls = []
 
     def encode(images):
@@ -247,13 +247,58 @@ def test_the_encoder_and_the_classifier_run_once_a_look_and_once_before_anything
         assert list(features) == list(images)
         return np.float32(0.75)
 
-    vision = Room(encode=encode, classify=classify, success_threshold=0.9).open()
+    room = Room(encode=encode, classify=classify, success_threshold=0.9)
+    vision = room.open()
     assert calls == [["wrist", "near", "far"]]
+    room.cameras["side"].show(PICTURE, captured_s=0.1)
     sight = vision.look()
     assert calls == [["wrist", "near", "far"]] * 2
     assert list(sight.features) == ["wrist", "near", "far"]
     assert (sight.success_probability, vision.success_threshold) == (0.75, 0.9)
     assert isinstance(sight.success_probability, float)
+
+
+def test_while_no_camera_has_a_new_frame_the_sight_is_the_very_same_and_is_not_encoded_again():
+    """The classifier's vote on one picture counted in every step that it was still the newest."""
+    encoded = []
+    room = Room(encode=lambda images: encoded.append(images) or {})
+    vision = room.open()
+    first = vision.look()
+    room.clock.advance(0.1)
+    assert vision.look() is first
+    assert len(encoded) == 1
+    room.cameras["side"].show(PICTURE, captured_s=0.1)
+    second = vision.look()
+    assert second is not first
+    assert vision.look() is second
+    assert len(encoded) == 2
+
+
+def test_a_sight_is_as_old_as_its_oldest_picture():
+    room = Room()
+    room.cameras["side"].show(PICTURE, captured_s=0.2)
+    room.clock.advance(0.3)
+    vision = room.open()
+    assert vision.look().captured_s == 0.0
+    room.cameras["wrist"].show(FITTING, captured_s=0.3)
+    assert vision.look().captured_s == 0.2
+
+
+def test_an_old_picture_that_was_interpreted_once_is_a_fault_all_the_same():
+    room = Room()
+    vision = room.open()
+    vision.look()
+    room.clock.advance(0.6)
+    with pytest.raises(CameraFault, match=r"0\.60 s old"):
+        vision.look()
+
+
+def test_after_closing_nothing_old_is_seen():
+    room = Room()
+    vision = room.open()
+    sight = vision.look()
+    vision.close()
+    assert room.open().look() is not sight
 
 
 @pytest.mark.parametrize("options", [{"success_threshold": 0.5}, {"classify": lambda images, features: 0.0}])
@@ -274,6 +319,13 @@ def test_the_source_decides_the_kind_of_camera(config, is_lockstep, kind):
     assert type(make_camera(config, robot(is_lockstep=is_lockstep), ManualClock())) is kind
 
 
+@pytest.mark.parametrize("capture", [None, (720, 1280)])
+def test_a_webcam_is_asked_for_the_configs_capture(capture):
+    """The size was never passed on: crops of the device's own choice show another part of the scene."""
+    config = CameraConfig(name="wrist", source=CameraSource.UVC, device="0", capture=capture)
+    assert make_camera(config, robot(), ManualClock())._source._size == capture
+
+
 def test_a_source_without_a_driver_is_an_error_that_names_the_others():
     with pytest.raises(ConfigError, match=r"'wrist'.*REALSENSE.*CameraSource\.UVC or CameraSource\.ROBOT"):
         make_camera(CameraConfig(name="wrist", source=CameraSource.REALSENSE), robot(), ManualClock())
@@ -287,13 +339,40 @@ def test_a_source_without_a_driver_is_an_error_that_names_the_others():
             CameraConfig(name="x", device="side_1", crops=(Crop(name="y", left=0, top=0, width=9, height=9),)),
             (480, 640, 3),
         ),
+        (
+            CameraConfig(
+                name="x",
+                device="side_1",
+                capture=(60, 80),
+                crops=(Crop(name="y", left=0, top=0, width=9, height=9),),
+            ),
+            (60, 80, 3),
+        ),
+        (CameraConfig(name="x", device="side_1", capture=(60, 80)), (60, 80, 3)),
     ],
-    ids=["whole", "cropped"],
+    ids=["whole", "cropped", "captured", "captured whole"],
 )
 def test_a_robots_camera_is_asked_by_its_device_for_the_size_that_is_needed(config, shape):
     arm = robot()
     expected = arm.camera("side_1", *shape[:2]).image
     np.testing.assert_array_equal(make_camera(config, arm, ManualClock()).latest().image, expected)
+
+
+def test_on_a_robot_in_lockstep_pictures_may_take_any_time_and_each_look_has_new_ones():
+    """Simulated time stands still meanwhile; a slow renderer ended the episode as a camera's fault."""
+    clock = ManualClock()
+
+    class Slow(FakeRobot):
+        def camera(self, name, height=128, width=128):
+            clock.advance(2.0)
+            return super().camera(name, height, width)
+
+    arm = Slow(CONFIG.reset.pose, CONFIG.target_pose)
+    arm.connect()
+    cameras = (CameraConfig(name="wrist"), CameraConfig(name="side_1"))
+    vision = CameraVision(ObservationConfig(cameras=cameras), now=clock, sleep=clock.advance)
+    vision.open(arm)
+    assert vision.look() is not vision.look()
 
 
 def test_on_a_robot_in_lockstep_a_look_shows_the_present_state_and_outlives_a_lost_camera():

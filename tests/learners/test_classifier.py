@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from examples.ram_insertion import CONFIG
 from learners.classifier import (
     CLASSIFIER,
     ENCODE_BATCH,
@@ -16,13 +18,15 @@ from learners.classifier import (
 from learners.classifier_report import RELIABILITY, REPORT
 from serl_core.agents.acting_classifier import load_classifier
 from serl_core.agents.reward_classifier import ClassifierConfig
-from serl_core.config import EncoderConfig, EncoderKind
+from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, ObservationConfig
 from serl_core.data.labelled_frames import LabelledFrames, load_folders, save_labelled
 from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.networks.frozen import load_encoder
 
 SIDE = 32
 PLAN = ClassifierPlan(network=ClassifierConfig(embeddings=2, hidden=32, batch_size=32, steps=60, learning_rate=3e-3))
+CAMERAS = tuple(CameraConfig(name=name, height=SIDE, width=SIDE) for name in ("side", "wrist"))
+TASK = dataclasses.replace(CONFIG, observation=ObservationConfig(cameras=CAMERAS))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,14 @@ def episode(labels, seed, names=("wrist",)):
         stack = random.integers(0, 120, (len(labels), SIDE, SIDE, 3), np.uint8)
         stack[success, : SIDE // 2] += 100
         images[name] = stack
-    return LabelledFrames("ram", images, success, np.arange(len(labels)), np.zeros((len(labels), 7)))
+    return LabelledFrames(
+        TASK.name,
+        images,
+        success,
+        np.arange(len(labels)),
+        np.zeros((len(labels), 7)),
+        origins=TASK.observation.image_origins,
+    )
 
 
 def recorded(count=12, **options):
@@ -50,14 +61,13 @@ def test_it_learns_from_some_episodes_what_it_is_scored_on_with_others(encoder, 
     report = train_classifier(recorded(names=("side", "wrist")), encoder, PLAN, tmp_path)
     assert report.single.accuracy.rate > 0.97
     assert report.in_a_row.false_positive.count == 0
-    shapes = dict.fromkeys(("side", "wrist"), (SIDE, SIDE, 3))
-    classifier = load_classifier(tmp_path / CLASSIFIER, encoder=encoder.identity, image_shapes=shapes)
+    classifier = load_classifier(tmp_path / CLASSIFIER, encoder=encoder.identity, task=TASK)
     assert classifier.threshold == report.threshold
     fresh = [episode("..##", 99, names=("side", "wrist"))]
     probability = predict(classifier, BatchEncoder(encoder), fresh)
     np.testing.assert_array_equal(probability >= classifier.threshold, fresh[0].is_success)
     facts = classifier.facts
-    assert (facts.task, facts.frames, facts.config) == ("ram", PLAN.frames, PLAN.network)
+    assert (facts.task, facts.frames, facts.config) == (TASK.name, PLAN.frames, PLAN.network)
     written = json.loads((tmp_path / REPORT).read_text())
     assert facts.metrics == {name: value for name, value in written.items() if name != "confusion"}
     assert sum(written["confusion"]["single"].values()) == written["single"]["accuracy"]["total"]
@@ -90,6 +100,14 @@ def test_weights_that_do_not_stay_finite_are_not_written(encoder, tmp_path):
     plan = ClassifierPlan(network=ClassifierConfig(hidden=8, embeddings=1, steps=4, batch_size=4, learning_rate=1e38))
     with pytest.raises(LearningError, match="did not stay finite; nothing was written"):
         train_classifier(recorded(), encoder, plan, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_successes_too_short_for_the_rule_are_refused_and_nothing_is_written(encoder, tmp_path):
+    """The threshold was then chosen by the negative frames alone, and the rule could never fire."""
+    short = [episode("......#.." if i % 3 else ".......", i) for i in range(12)]
+    with pytest.raises(DataError, match=r"has 2 positive frames in a row \(RewardConfig.frames\)"):
+        train_classifier(short, encoder, PLAN, tmp_path)
     assert not list(tmp_path.iterdir())
 
 

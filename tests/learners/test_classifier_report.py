@@ -31,12 +31,21 @@ def test_episodes_with_a_false_success_are_counted_once():
 
 
 def test_the_threshold_is_chosen_by_the_rule_on_negative_frames_alone():
-    episodes = [episode("...."), episode("##")]
-    probability = np.array([0.2, 0.95, 0.3, 0.4, 0.05, 0.05])  # no positive frame is above the negative ones
+    episodes = [episode("...."), episode("####")]
+    probability = np.array(
+        [0.2, 0.95, 0.3, 0.4, 0.05, 0.05, 0.05, 0.05]
+    )  # no positive frame is above the negative ones
     chosen = [threshold_for(episodes, probability, frames=frames, target_rate=0.01, least=0.1) for frames in (1, 2, 4)]
     assert chosen == pytest.approx([0.95, 0.3, 0.2])
     with pytest.raises(DataError, match="no threshold"):
         threshold_for([episode("..")], np.ones(2), frames=1, target_rate=0.01, least=0.1)
+
+
+def test_a_threshold_needs_a_success_that_is_long_enough_for_the_rule():
+    episodes = [episode("...."), episode("#.##", step=[0, 1, 2, 5])]  # no two of them in a row
+    with pytest.raises(DataError, match="has 2 positive frames in a row"):
+        threshold_for(episodes, np.full(8, 0.5), frames=2, target_rate=0.01, least=0.1)
+    assert threshold_for(episodes, np.full(8, 0.5), frames=1, target_rate=0.01, least=0.1) >= 0.5
 
 
 def test_the_lines_say_all_there_is_to_know():

@@ -200,3 +200,36 @@ def test_a_stop_saves_and_a_resume_goes_on_without_telling_twice(tmp_path):
 def test_an_impossible_schedule_is_refused_by_name(name):
     with pytest.raises(ConfigError, match=name):
         LearnerConfig(**{name: 0})
+
+
+def too_long(step):
+    return step._replace(action=np.zeros(9, np.float32))
+
+
+def test_a_transition_that_does_not_fit_is_told_and_never_in_the_log(tmp_path):
+    """It was logged, then refused by the buffer, and by that of each resume."""
+    steps = stream(0, 30)
+    desk = Desk(tmp_path)
+    desk.send(steps[:24])
+    with pytest.raises(DataError, match=r"transition 24 of session line is refused .*action has shape \(9,\)"):
+        desk.send([too_long(steps[24])])
+    assert desk.run.log.last_sequences() == {"line": 23}
+    event = desk.records("event")[-1]
+    assert event["event"] == "failed"
+    assert "transition 24" in event["reason"]
+    desk.stop()
+    desk = Desk(tmp_path, resume=True)
+    desk.send(steps)
+    assert desk.run.trainer.pacing.env_steps == 30
+    desk.stop()
+
+
+def test_nor_is_one_that_comes_after_the_end_of_the_training(desk):
+    steps = stream(0, 70)
+    assert desk.send(steps)
+    logged, received = desk.run.log.position, desk.link.counters()["received"]
+    desk.link.receive(0.0)
+    desk.actor.offer([too_long(steps[received])])
+    with pytest.raises(DataError, match="is refused and not logged"):
+        desk.learner._part()
+    assert desk.run.log.position == logged

@@ -13,7 +13,7 @@ from learners.main import LearnerArgs, run_learner
 from serl_core.data.episode_log import EpisodeLog, save_episode
 from serl_core.data.metrics_file import read_metrics
 from serl_core.envs.task import load_task
-from serl_core.errors import SerlError
+from serl_core.errors import ConfigError, SerlError
 from serl_core.testing.episodes import make_episode
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink
@@ -115,6 +115,15 @@ def test_demonstrations_of_another_task_are_refused_with_both_digests(tmp_path):
     sentence = rf"one\.safetensors was recorded for a task of digest beef, this one has {TASK.digest()}: record again"
     with pytest.raises(SerlError, match=sentence):
         run_learner(LearnerArgs(task="ram_insertion", run=tmp_path, port=0, demos=tmp_path / "demos"))
+
+
+@pytest.mark.parametrize(("steps", "frames"), [(50, 100), (10**9, 200_000)])
+def test_a_run_that_outgrows_the_memory_is_refused_at_its_start(tmp_path, monkeypatch, steps, frames):
+    """FAULTS M2. A short run needs no room for the whole capacity."""
+    monkeypatch.setattr("learners.main.available_bytes", lambda: 1000)
+    with pytest.raises(ConfigError, match=rf"replay buffer: {frames} frames"):
+        run_learner(LearnerArgs(task="ram_insertion", run=tmp_path, port=0, steps=steps))
+    assert not (tmp_path / "learner.json").exists()
 
 
 @pytest.mark.parametrize(

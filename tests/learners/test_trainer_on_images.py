@@ -152,3 +152,35 @@ def test_features_of_another_shape_never_reach_the_networks(tmp_path):
     with pytest.raises(DataError, match=r"features/wrist has shape \(2, 2, 2, 64\), the task's \(2, 2, 64\)"):
         run.trainer.insert(recorded(MODES["copies"])[0])
     run.log.close()
+
+
+def broken_frames(step):
+    frames = {name: frame[:-9] for name, frame in step.next_observation.frames.items()}
+    return step._replace(next_observation=step.next_observation._replace(frames=frames))
+
+
+@pytest.mark.parametrize(
+    ("mode", "spoil", "words"),
+    [
+        ("features", lambda _: recorded(MODES["copies"])[0][3], r"features/wrist has shape \(2, 2, 2, 64\)"),
+        ("pixels", broken_frames, "frame of 'wrist'"),
+    ],
+)
+def test_what_the_buffer_cannot_take_is_refused_before_it_could_be_logged(tmp_path, mode, spoil, words):
+    """It was logged first: then each resume read it back and died of it."""
+    steps, _ = recorded(MODES[mode])
+    run = Run(tmp_path, MODES[mode])
+    with pytest.raises(DataError, match=rf"transition 3 of session session is refused and not logged: .*{words}"):
+        run.trainer.stored([*steps[:3], spoil(steps[3])])
+    run.log.close()
+
+
+def test_what_was_stored_before_it_was_logged_trains_the_same(perception, tmp_path):
+    steps = steps_of(perception)
+    plain, first = Run(tmp_path / "plain", perception), Run(tmp_path / "first", perception)
+    plain.take(steps)
+    first.log.append(steps)
+    first.take(first.trainer.stored(steps), is_logged=True)
+    assert first.weights() == plain.weights()
+    for run in (plain, first):
+        run.log.close()

@@ -458,20 +458,62 @@ def test_a_move_out_of_the_box_or_too_fast_is_refused():
     assert rig.kernel.mode is Mode.HOLD
 
 
-def test_a_move_whose_way_leaves_the_cone_is_refused():
-    """Both ends are within 0.8 rad, but the straight rotation between them swings the tool out to 0.98 rad."""
-    rig = Rig()
+def swung_out(rig):
+    """Turn the arm; return a move both of whose ends are within 0.8 rad, but which swings the tool out to 0.98 rad."""
     start = Rotation.from_rotvec([0.0, 0.75, 0.0]) * Rotation.from_quat(HOME[3:])
     swing = 0.6
     axis = np.array([math.sin(swing) * math.cos(2.58), math.sin(swing) * math.sin(2.58), -math.cos(swing)])
     goal = Rotation.from_rotvec(2.8 * axis) * start
+    rig.follows = False
     rig.quaternion = start.as_quat()
-    rig.kernel.hold()
-    rig.run(0.001)
     pose = (*HOME[:3], *goal.as_quat().tolist())
     check_pose(pose, rig.kernel.limits)
-    outcome = refused(rig.kernel.move, MoveCommand(epoch=rig.epoch, pose=pose))
-    assert outcome.kind == "tilt"
+    return MoveCommand(epoch=rig.epoch, pose=pose)
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["held", "about to hold"])
+def test_a_move_whose_way_leaves_the_cone_is_refused(is_held):
+    rig = Rig()
+    move = swung_out(rig)
+    rig.run(TICK_S)
+    rig.kernel.hold()
+    rig.run(TICK_S if is_held else 0.0)
+    assert refused(rig.kernel.move, move).kind == "tilt"
+
+
+def test_a_refused_move_pushes_no_held_arm():
+    """The whole soft wall came back before the last check: the arm went where nobody had sent it."""
+    rig = Rig()
+    move = swung_out(rig)
+    rig.put(0.98)
+    assert refused(rig.kernel.move, move).kind == "tilt"
+    rig.run(TICK_S)
+    assert not np.any(rig.wrench)
+
+
+def test_a_refused_move_leaves_a_hold_that_waits_to_its_tick():
+    rig = Rig()
+    move = swung_out(rig)
+    rig.track(dx=0.05)
+    rig.run(0.01)
+    rig.kernel.hold()
+    events = list(rig.events)
+    assert refused(rig.kernel.move, move).kind == "tilt"
+    assert (rig.kernel.mode, rig.events) == (Mode.TRACKING, events)
+    rig.run(TICK_S)
+    assert rig.kernel.mode is Mode.HOLD
+
+
+def test_a_move_after_a_hold_that_waits_begins_where_the_arm_is():
+    rig = Rig()
+    rig.follows = False
+    rig.track(dx=0.05)
+    rig.run(0.2)
+    assert rig.set_point[0] > HOME[0] + 0.01
+    rig.kernel.hold()
+    rig.move(0.45)
+    rig.run(TICK_S)
+    assert rig.set_point[0] == pytest.approx(HOME[0], abs=1e-6)
 
 
 def test_during_a_move_targets_get_423_and_another_move_409():

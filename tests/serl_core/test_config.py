@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import math
 
 import msgspec
@@ -69,6 +70,8 @@ BAD = [
     (lambda: CameraConfig(name="wrist", max_age_s=math.inf), "CameraConfig.max_age_s of 'wrist'", "got inf"),
     (lambda: CameraConfig(name="wrist", height=15), "CameraConfig.height of 'wrist'", "got 15"),
     (lambda: CameraConfig(name="wrist", width=1025), "CameraConfig.width of 'wrist'", "got 1025"),
+    (lambda: CameraConfig(name="wrist", capture=(15, 640)), "CameraConfig.capture of 'wrist'", "got (15, 640)"),
+    (lambda: CameraConfig(name="wrist", capture=(480, 4097)), "CameraConfig.capture of 'wrist'", "got (480, 4097)"),
     (lambda: EncoderConfig(copies=0), "EncoderConfig.copies", "got 0"),
     (lambda: EncoderConfig(copies=4), "EncoderConfig.copies", "got 4"),
     (lambda: seen(CameraConfig(name="a"), CameraConfig(name="a")), "names of cameras must be unique", "['a', 'a']"),
@@ -168,9 +171,23 @@ def test_the_digest_takes_the_encoder_that_is_in_use_for_the_one_that_is_asked_f
     assert seen(**other).digest("small-1") == seen().digest("small-1") == f"{seen().digest()}+small-1"
 
 
+def test_a_camera_at_its_own_size_has_the_digest_from_before_there_was_another():
+    """Runs, demonstrations and policies from before the field `capture` stay usable."""
+    config = msgspec.to_builtins(seen())
+    del config["observation"]["cameras"][0]["capture"]
+    encoded = msgspec.json.encode(config, order="sorted")
+    assert seen().digest() == hashlib.sha256(encoded).hexdigest()[:16]
+
+
 def test_the_digest_changes_with_what_the_cameras_show():
     digests = [
         task.digest()
-        for task in (CONFIG, seen(), seen(CameraConfig(name="wrist", height=64)), seen(CameraConfig(name="side")))
+        for task in (
+            CONFIG,
+            seen(),
+            seen(CameraConfig(name="wrist", height=64)),
+            seen(CameraConfig(name="wrist", capture=(480, 640))),
+            seen(CameraConfig(name="side")),
+        )
     ]
     assert len(set(digests)) == len(digests)

@@ -100,7 +100,8 @@ def test_in_real_time_a_camera_that_fails_keeps_its_last_frame_and_says_why(fail
     camera.close()
 
 
-def test_a_picture_that_took_long_to_come_is_as_old_as_the_question():
+def test_a_picture_that_took_long_to_come_is_as_old_as_the_question_but_in_lockstep_new():
+    """In lockstep time stands still meanwhile: a picture that took half a second ended the episode as too old."""
     clock = ManualClock(5.0)
 
     class Slow(FakeRobot):
@@ -109,7 +110,8 @@ def test_a_picture_that_took_long_to_come_is_as_old_as_the_question():
             return super().camera(name, height, width)
 
     camera = RobotCamera(Slow(CONFIG.reset.pose, CONFIG.target_pose), "wrist", 24, 32, now=clock)
-    assert camera.latest().captured_s == 5.0
+    assert camera.read().captured_s == 5.0
+    assert camera.latest().captured_s == clock() == pytest.approx(5.8)
 
 
 def test_a_robot_that_is_not_there_yet_is_no_wrong_name():

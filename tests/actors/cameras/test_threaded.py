@@ -6,7 +6,8 @@ import pytest
 
 from actors.cameras import threaded
 from actors.cameras.interface import Frame, flaw
-from actors.cameras.threaded import CameraThread, is_repeat
+from actors.cameras.threaded import FLAWED_S, CameraThread, is_repeat
+from serl_core.clock import ManualClock
 from serl_core.errors import CameraFault
 from tests.actors.cameras.sources import ListedSource, image, until
 
@@ -110,6 +111,52 @@ def test_a_black_picture_is_none():
         until(lambda: "black" in (camera.problem() or ""))
         assert has(camera, 1.0)
         assert source.opens == 1
+
+
+class CountedSource(ListedSource):
+    """Knows what has become of what it gave."""
+
+    reads = 0  # begun
+
+    def read(self):
+        self.reads += 1
+        return super().read()
+
+    def feed(self, frame):
+        """Give one frame and wait until it is dealt with."""
+        until(lambda: self.reads)
+        reads = self.reads
+        self.give(frame)
+        until(lambda: self.reads > reads)
+
+
+@pytest.mark.parametrize("is_black", [False, True], ids=["frozen", "black"])
+def test_a_device_without_a_good_picture_for_2_s_is_opened_anew_until_it_has_one(is_black, caplog):
+    """A frozen or black camera stayed so until somebody started the program again."""
+    source, pauses, clock = CountedSource(), [], ManualClock()
+    words = "black" if is_black else "again and again"
+
+    def flawed():
+        source.feed(Frame(image(2) if is_black else camera.latest().image, 9.0))
+        assert words in camera.problem()
+        return source.opens
+
+    with caplog.at_level(logging.WARNING), running(source, wait=pauses.append, now=clock) as camera:
+        source.feed(Frame(image(100), 1.0))
+        clock.advance(FLAWED_S)
+        assert flawed() == 1
+        source.feed(Frame(image(101), 2.0))
+        clock.advance(FLAWED_S)
+        assert flawed() == 1  # counted from the newest good one
+        clock.advance(0.1)
+        assert [flawed(), flawed()] == [2, 2]  # the second comes from the device just opened
+        clock.advance(FLAWED_S + 0.1)
+        assert flawed() == 3
+        assert pauses == [0.2, 0.4]
+        assert [words in record.getMessage() for record in caplog.records] == [True]
+        source.feed(Frame(image(102), 3.0))
+        assert has(camera, 3.0)
+        assert "back after 2.1 s" in caplog.records[-1].getMessage()
 
 
 @pytest.mark.parametrize(

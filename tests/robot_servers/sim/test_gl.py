@@ -11,7 +11,7 @@ from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.sim.gl import gl_backend, import_mujoco, open_context
 from serl_core.cli.doctor import DoctorArgs, run_doctor
-from serl_core.errors import RobotError
+from serl_core.errors import ConfigError, RobotError
 
 PACKAGES = r"libegl1 and libgl1-mesa-dri .*libosmesa6"
 
@@ -68,6 +68,12 @@ def test_without_a_library_the_arm_still_moves(monkeypatch):
     assert robot.step(robot.state().tcp_pose, 0.01).stamp_s == pytest.approx(0.01)
     robot.close()
     service.close()
+
+
+def test_without_mujoco_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(ConfigError, match=r"'mujoco': pip install 'serl\[sim\]'"):
+        import_mujoco()
 
 
 def test_mujoco_is_imported_whatever_the_variable_says():

@@ -1,8 +1,11 @@
+import dataclasses
+
 import jax
 import msgspec
 import numpy as np
 import pytest
 
+from examples.ram_insertion import CONFIG as TASK
 from serl_core.agents.acting_classifier import (
     ActingClassifier,
     ClassifierFacts,
@@ -11,16 +14,31 @@ from serl_core.agents.acting_classifier import (
     save_classifier,
 )
 from serl_core.agents.reward_classifier import ClassifierConfig, ClassifierTraining
+from serl_core.config import CameraConfig, CameraSource, Crop, ObservationConfig, RewardConfig
 from serl_core.errors import ConfigError, DataError
 from serl_core.networks.weights import save_policy, save_weights
 
 SHAPES = {"wrist": (2, 2, 4), "side": (2, 3, 4)}
 IMAGES = {"wrist": (32, 32, 3), "side": (32, 48, 3)}
 CONFIG = ClassifierConfig(embeddings=2, hidden=16)
+CROP = Crop(name="wrist", left=1, top=2, width=9, height=8)
 ENCODER = "small-0123456789abcdef"
+
+
+def seen(*more, rule=2, name="ram", **wrist):
+    """Return a task with the cameras of `IMAGES`; `wrist` changes that one."""
+    cameras = (
+        CameraConfig(**({"name": "wrist", "height": 32, "width": 32} | wrist)),
+        CameraConfig(name="side", height=32, width=48),
+        *more,
+    )
+    observation = ObservationConfig(cameras=cameras)
+    return dataclasses.replace(TASK, name=name, observation=observation, reward=RewardConfig(frames=rule))
+
+
 FACTS = ClassifierFacts(
-    task="ram", encoder=ENCODER, image_shapes=IMAGES, feature_shapes=SHAPES, config=CONFIG, threshold=0.8, frames=2,
-    metrics={"accuracy": 0.99},
+    task="ram", encoder=ENCODER, image_shapes=IMAGES, image_origins=seen().observation.image_origins,
+    feature_shapes=SHAPES, config=CONFIG, threshold=0.8, frames=2, metrics={"accuracy": 0.99},
 )  # fmt: skip
 
 
@@ -75,23 +93,39 @@ def test_a_file_gives_back_what_was_saved(params, tmp_path):
     read, facts = read_classifier(path)
     assert facts == FACTS
     assert jax.tree.all(jax.tree.map(np.array_equal, read, params))
-    acting = load_classifier(path, encoder=ENCODER, image_shapes={**IMAGES, "more": (16, 16, 3)})
+    acting = load_classifier(path, encoder=ENCODER, task=seen(CameraConfig(name="more")))
     assert acting.threshold == 0.8
     assert acting.probability(features()) == ActingClassifier(params, FACTS).probability(features())
 
 
 @pytest.mark.parametrize(
-    ("encoder", "images", "words"),
+    ("encoder", "task", "words"),
     [
-        ("random-ffff", IMAGES, f"of the encoder {ENCODER}, this task uses random-ffff; train it anew"),
-        (ENCODER, {"wrist": (32, 32, 3)}, r"reads the image 'side' of shape \(32, 48, 3\), the task has only"),
-        (ENCODER, {**IMAGES, "wrist": (64, 64, 3)}, r"'wrist' of shape \(32, 32, 3\), the task has \(64, 64, 3\)"),
+        ("random-ffff", seen(), f"of the encoder {ENCODER}, this task uses random-ffff; train it anew"),
+        (ENCODER, seen(name="usb"), "trained for task 'ram', this one is 'usb'"),
+        (ENCODER, seen(rule=3), "chosen for 2 frames in a row, RewardConfig.frames of task 'ram' is 3"),
+        (ENCODER, TASK, "trained for task 'ram', this one is 'ram_insertion'"),
+        (ENCODER, seen(name="ram", height=64, width=64), r"'wrist' is \(32, 32, 3\) .*has it as \(64, 64, 3\)"),
+        (ENCODER, seen(source=CameraSource.UVC), r"from wrist \(robot\), as 32x32; .* from wrist \(uvc\), as 32x32"),
+        (
+            ENCODER,
+            seen(crops=(CROP,)),
+            r"from wrist \(robot\), as 32x32; .* from wrist \(robot\), 9x8 at 1,2, as 32x32",
+        ),
+        (ENCODER, dataclasses.replace(TASK, name="ram"), r"its image 'wrist' .*task 'ram' has \[\]"),
     ],
 )
-def test_a_classifier_of_other_cameras_or_another_encoder_is_refused(params, tmp_path, encoder, images, words):
+def test_a_classifier_of_another_task_rule_camera_or_encoder_is_refused(params, tmp_path, encoder, task, words):
+    """One whose crop had been moved, or trained for another task with alike cameras, judged without a word."""
     save_classifier(tmp_path / "c.safetensors", params, FACTS)
     with pytest.raises(ConfigError, match=words):
-        load_classifier(tmp_path / "c.safetensors", encoder=encoder, image_shapes=images)
+        load_classifier(tmp_path / "c.safetensors", encoder=encoder, task=task)
+
+
+def test_a_classifier_that_does_not_know_its_cameras_is_refused(params, tmp_path):
+    save_classifier(tmp_path / "c.safetensors", params, msgspec.structs.replace(FACTS, image_origins={}))
+    with pytest.raises(ConfigError, match="from unknown"):
+        load_classifier(tmp_path / "c.safetensors", encoder=ENCODER, task=seen())
 
 
 def test_a_file_that_is_not_there_or_not_a_classifier_is_refused(params, tmp_path):

@@ -1,4 +1,6 @@
+import contextlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,14 +46,15 @@ def robot(monkeypatch):
     return fake
 
 
-def write_frames(folder, count=10, task="small", side=32, seed=0):
+def write_frames(folder, count=10, task="small", side=32, seed=0, crop=""):
     """Write episodes of noise; a success has a bright upper half."""
     for i in range(count):
         random = np.random.default_rng([seed, i])
         success = np.arange(9) >= (6 if i % 3 else 9)
         stack = random.integers(0, 120, (9, side, side, 3), np.uint8)
         stack[success, : side // 2] += 100
-        frames = LabelledFrames(task, {"wrist": stack}, success, np.arange(9), np.zeros((9, 7)))
+        origins = {"wrist": f"wrist (robot){crop}, as {side}x{side}"}
+        frames = LabelledFrames(task, {"wrist": stack}, success, np.arange(9), np.zeros((9, 7)), origins=origins)
         save_labelled(folder / f"frames-{i:04d}.safetensors", frames)
 
 
@@ -70,6 +73,7 @@ def test_frames_are_recorded_from_the_robot_s_cameras(task, robot, tmp_path, cap
     assert positives >= 5
     assert negatives >= 20
     assert episodes[0].image_shapes() == {"wrist": (32, 32, 3)}
+    assert episodes[0].origins == {"wrist": "wrist (robot), as 32x32"}
     assert f"{positives} positive and {negatives} negative frames in {out}" in capsys.readouterr().out
     assert robot.calls[-1] == "close"
 
@@ -79,6 +83,24 @@ def test_the_truth_labels_no_real_robot(task, robot, tmp_path, capsys):
     robot.health = lambda: type(health)(backend="real", clock="real_time", is_simulated=False)
     assert "use --label key" in error_of(capsys, "record", "--task", task, "--out", tmp_path / "frames")
     assert set(robot.calls) == {"connect", "close"}  # nothing moved
+
+
+def test_a_person_who_labels_is_told_when_the_arm_moves_and_what_was_typed_before_is_forgotten(
+    task, robot, tmp_path, monkeypatch, capsys
+):
+    """A space typed during the reset labelled the start pose as success."""
+    health = robot.health()
+    robot.health = lambda: type(health)(backend="real", clock="lockstep", is_simulated=False)
+    typed = iter([" "] + [""] * 30 + [" "] * 200)  # the first one while the arm goes to its start
+    monkeypatch.setattr("actors.label_key.terminal_keys", lambda: contextlib.nullcontext(lambda: next(typed)))
+    monkeypatch.setattr("actors.label_key.REPEAT_S", 0.0)
+    monkeypatch.setattr("actors.classifier_data.LET_GO_S", 0.0)
+    asked = ["--label", "key", "--positives", "5", "--negatives", "5"]
+    assert main(["classifier", "record", "--task", task, "--out", str(tmp_path / "frames"), *asked]) == 0
+    (frames,) = load_folders([tmp_path / "frames"])
+    assert not frames.is_success[:20].any()
+    shown = capsys.readouterr().out
+    assert shown.index("Let go") < shown.index("The arm yields")
 
 
 def test_a_task_without_cameras_is_refused(tmp_path, capsys):
@@ -103,14 +125,30 @@ def test_a_classifier_is_trained_and_scored_on_other_frames(task, tmp_path, caps
     assert score["single"]["accuracy"]["total"] == 90
     assert f"threshold {score['threshold']:.3f}" in shown
     (tmp_path / "small_task.py").write_text(TASK.format(side=48))
-    assert "the task has (48, 48, 3)" in error_of(capsys, "eval", *other)
+    assert "task 'small' has it as (48, 48, 3)" in error_of(capsys, "eval", *other)
 
 
-def test_frames_of_other_cameras_are_refused(task, tmp_path, capsys):
-    write_frames(tmp_path / "data", count=1, side=48)
-    told = error_of(capsys, "train", "--task", task, "--data", tmp_path / "data", "--out", tmp_path / "c")
-    assert "its image 'wrist' is of shape (48, 48, 3); task 'small' has {'wrist': (32, 32, 3)}" in told
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"side": 48},
+            "its image 'wrist' is (48, 48, 3) from wrist (robot), as 48x48; task 'small' has it as (32, 32, 3)",
+        ),
+        ({"crop": ", 9x9 at 0,0"}, "(32, 32, 3) from wrist (robot), 9x9 at 0,0, as 32x32; task 'small' has it as"),
+        ({"task": "other"}, "its frames are of task 'other', not of 'small'"),
+    ],
+)
+def test_frames_of_other_cameras_crops_or_tasks_are_neither_trained_nor_scored_on(
+    task, tmp_path, capsys, changes, words, monkeypatch
+):
+    write_frames(tmp_path / "data", count=1, **changes)
+    given = ["--task", task, "--data", tmp_path / "data"]
+    assert words in error_of(capsys, "train", *given, "--out", tmp_path / "c")
     assert not (tmp_path / "c").exists()
+    facts = SimpleNamespace(facts=SimpleNamespace(image_shapes={"wrist": None}))
+    monkeypatch.setattr("serl_core.agents.acting_classifier.load_classifier", lambda *_, **__: facts)
+    assert words in error_of(capsys, "eval", *given, "--classifier", tmp_path / "c.safetensors")
 
 
 def test_frames_are_drawn_and_written_anew_with_corrected_labels(tmp_path, capsys):

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +72,16 @@ def test_the_command_writes_an_encoder_and_its_errors(
     shown = capsys.readouterr().out.replace("\n", "")
     assert made.identity in shown
     assert "wrist" in shown
+
+
+def test_an_opengl_that_is_not_there_is_one_sentence():
+    """mujoco chooses its OpenGL while it is imported: that failed with a traceback before anything was read."""
+    code = "import sys; from serl_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    args = [sys.executable, "-c", code, "encoder", "pretrain", "--out", "x.safetensors"]
+    outcome = subprocess.run(args, env=os.environ | {"MUJOCO_GL": "bogus"}, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 2
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("serl encoder: the simulator's cameras need OpenGL (MUJOCO_GL=bogus")
 
 
 @pytest.mark.parametrize(("option", "value"), [("images", "3"), ("steps", "0"), ("seed", "-1")])

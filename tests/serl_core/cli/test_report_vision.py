@@ -86,6 +86,14 @@ def test_the_classifiers_line_has_its_validation_rates(tmp_path):
     assert "false positives 1.2 % and false negatives 20.0 % with 2 frames in a row" in line
 
 
+def test_a_rate_of_nothing_is_none(tmp_path):
+    """A validation without such frames made the line, and the whole report, fail."""
+    (tmp_path / "report.json").write_text(
+        json.dumps(REPORT | {"in_a_row": {"false_positive": {"rate": 0.0}, "false_negative": {"rate": None}}})
+    )
+    assert "false positives 0.0 % and false negatives none with" in classifier_line(tmp_path)
+
+
 def rows(page):
     """Return the numbers of each row of the table, by its title."""
     lines = [row for row in page.split("<tr>")[1:] if "<td>" in row]
@@ -98,16 +106,18 @@ def rows(page):
 
 
 def test_the_confusion_matrices_are_those_of_validation_training_and_evaluation(tmp_path):
+    """A restart of the actor took what was counted before out of the report."""
     save_demos(tmp_path)
     save_classifier_report(tmp_path)
     early, late = ({f"classifier_{name}": times * count for name, count in COUNTS.items()} for times in (1, 2))
-    records = [{"kind": "actor", "env_steps": 5}, {"kind": "actor", **early}, {"kind": "actor", **late}]
+    first, second = {"kind": "actor", "session": "a"}, {"kind": "actor", "session": "b"}  # restarted: counts from 0
+    records = [first | {"env_steps": 5}, first | early, first | late, second | {"env_steps": 1}, second | early]
     (tmp_path / "actor.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     page = "".join(vision_sections(tmp_path, {"verdicts": {name: 3 * count for name, count in COUNTS.items()}}))
     assert base64.b64encode(PICTURE).decode() in page
     assert rows(page) == {
         "Validation of the classifier": [11, 2, 3, 84],
-        "Training": [22, 4, 6, 168],
+        "Training": [33, 6, 9, 252],
         "Evaluation of the policy": [33, 6, 9, 252],
     }
 

@@ -1,7 +1,13 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from serl_core.cli.train import TrainArgs, run_train, train
 from serl_core.data.episode_file import episode_paths, load_episode, load_header
+from serl_core.errors import ConfigError
 from serl_core.networks.weights import load_policy
 
 SEEN = """
@@ -29,6 +35,24 @@ def seen(folder: Path, mode: str) -> str:
 def args(run: Path, seed: int = 3, **changes: object) -> TrainArgs:
     options = {"sync": True, "seed": seed, "steps": 130, "demonstrations": 1, "trials": 0} | changes
     return TrainArgs(run=run, **options)  # type: ignore[arg-type]
+
+
+WITHOUT_OPENGL = """
+from pathlib import Path
+from examples.ram_insertion import TASK
+from serl_core.cli.train import TrainArgs, open_env
+from serl_core.networks.perception import perception_for
+
+with open_env(TASK, perception_for(TASK.config), TrainArgs(run=Path("unused")), 0) as env:
+    print(env.reset()[0]["proprio"].shape)
+"""
+
+
+def test_an_opengl_that_is_not_there_costs_training_from_state_nothing():
+    """mujoco chooses its OpenGL while it is imported: that failed with a traceback."""
+    args = [sys.executable, "-c", WITHOUT_OPENGL]
+    outcome = subprocess.run(args, env=os.environ | {"MUJOCO_GL": "bogus"}, capture_output=True, text=True, check=False)
+    assert (outcome.stdout.strip(), outcome.stderr) == ("(18,)", "")
 
 
 def test_synchronous_training_is_the_same_to_the_bit_for_a_seed(tmp_path: Path):
@@ -60,3 +84,26 @@ def test_training_on_pixels_trains_and_gives_a_policy_that_can_be_scored(tmp_pat
     assert facts["task_digest"].endswith("-pixels")
     assert facts["spec"]["image_shapes"] == {}
     assert (run / "eval.json").exists()
+
+
+JUDGED = """
+from pathlib import Path
+import dataclasses
+
+from serl_core.config import RewardConfig, RewardKind
+from serl_core.envs.task import load_task
+
+BASE = load_task(str(Path(__file__).with_name("seen_features.py")))
+TASK = dataclasses.replace(
+    BASE, config=dataclasses.replace(BASE.config, reward=RewardConfig(kind=RewardKind.CLASSIFIER))
+)
+"""
+
+
+def test_a_classifier_that_is_missing_is_asked_for_before_anything_is_written(tmp_path: Path):
+    """It was asked for after task.json was written, so the next try found a folder that was not empty."""
+    seen(tmp_path, "FEATURES")
+    (tmp_path / "judged.py").write_text(JUDGED)
+    with pytest.raises(ConfigError, match="asks for a classifier and there is none"):
+        train(args(tmp_path / "run", task=str(tmp_path / "judged.py")))
+    assert not (tmp_path / "run").exists()

@@ -278,3 +278,9 @@ def test_a_killed_learner_has_lost_nothing_that_it_acknowledged(tmp_path, lines)
     assert len(found) - len(acknowledged) in (0, 1)
     expected = [t for e in range(len(found) // 5 + 1) for t in make_episode(episode=e, first_sequence=5 * e)]
     assert_same_transitions(found, expected[: len(found)])
+
+
+def test_a_log_of_another_encoder_says_which_and_what_to_set(reopen):
+    reopen("cafe+resnet10-2").append(make_episode())
+    with pytest.raises(DataError, match=r"encoder resnet10-2 and this machine takes small-1: set EncoderConfig\.kind"):
+        reopen("cafe+small-1")

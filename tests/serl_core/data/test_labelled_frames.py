@@ -24,6 +24,7 @@ def frames(count=4, task="ram", seed=0, sizes=(("wrist", 16, 24), ("side", 20, 2
         is_success=np.arange(count) >= count // 2,
         step=np.arange(count),
         tcp_pose=random.normal(size=(count, 7)),
+        origins={name: f"{name} (robot), as {w}x{h}" for name, h, w in sizes},
     )
     return episode._replace(**changes)
 
@@ -32,7 +33,8 @@ def assert_equal(a, b):
     assert (a.task, sorted(a.images)) == (b.task, sorted(b.images))
     for name, stack in a.images.items():
         np.testing.assert_array_equal(stack, b.images[name])
-    for x, y in zip(a[2:], b[2:], strict=True):
+    assert a.origins == b.origins
+    for x, y in zip(a[2:6], b[2:6], strict=True):
         assert (x is None) == (y is None)
         if x is not None:
             np.testing.assert_array_equal(x, y)
@@ -140,6 +142,7 @@ def test_several_folders_are_read_in_order_and_reduced_to_the_images_asked_for(t
     for episode, whole in zip(episodes, expected, strict=True):
         assert list(episode.images) == ["side"]
         np.testing.assert_array_equal(episode.images["side"], whole.images["side"])
+        assert episode.origins == {"side": "side (robot), as 20x20"}
     assert sorted(load_folders([tmp_path / "a"])[0].images) == ["side", "wrist"]
 
 
@@ -147,7 +150,9 @@ def test_folders_that_do_not_fit_together_are_refused(tmp_path):
     save_labelled(tmp_path / "a" / "1.safetensors", frames())
     save_labelled(tmp_path / "b" / "1.safetensors", frames(task="usb"))
     save_labelled(tmp_path / "c" / "1.safetensors", frames(sizes=(("wrist", 32, 24), ("side", 20, 20))))
-    for other, words in (("b", "of task 'usb'"), ("c", r"\(32, 24, 3\)")):
+    cropped = {"wrist": "wrist (robot), 9x9 at 0,0, as 24x16", "side": "side (robot), as 20x20"}
+    save_labelled(tmp_path / "d" / "1.safetensors", frames(origins=cropped))
+    for other, words in (("b", "of task 'usb'"), ("c", r"\(32, 24, 3\)"), ("d", "9x9 at 0,0")):
         with pytest.raises(DataError, match=words):
             load_folders([tmp_path / "a", tmp_path / other])
     with pytest.raises(DataError, match=r"no images \['front'\], it has \['side', 'wrist'\]"):

@@ -162,6 +162,71 @@ def test_a_refused_target_makes_the_arm_stay_and_the_episode_go_on():
     assert robot.clock() == pytest.approx(clock + 0.1)
 
 
+class Drifting(FakeRobot):
+    """An arm in real time that has moved on since the last tick; near its limit it is refused the way back."""
+
+    refused = 0
+    refuses_all = False
+
+    def step(self, pose, reply_after_s, gripper=None):
+        if self.refuses_all or pose[2] != self._pose[2]:
+            self.refused += 1
+            raise RobotError("joint 4 would be at its limit", status=422)
+        return super().step(pose, reply_after_s, gripper)
+
+
+def drifting():
+    robot = Drifting(CONFIG.reset.pose, CONFIG.target_pose, is_lockstep=False)
+    env = opened(robot, rate=Rate(10.0, robot.clock), sleep=robot.clock.advance)
+    env.reset()
+    robot.clock.advance(0.03)
+    x, y, z, *turn = env.state.tcp_pose
+    robot._pose = (x, y, z - 0.001, *turn)
+    return env, robot
+
+
+def test_after_a_refusal_the_arm_is_told_to_stay_where_it_is_now():
+    """It was told to go back to where it had been at the last tick: refused again, that ended the actor."""
+    env, robot = drifting()
+    *_, info = env.step(DOWNWARDS)
+    assert info["end"] is EndReason.RUNNING
+    assert robot.refused == 1
+    assert env.state.reference_pose == robot._pose
+    assert robot.clock() == pytest.approx(0.1)
+
+
+def test_when_even_staying_is_refused_the_step_ends_at_its_tick_and_the_watchdog_holds():
+    env, robot = drifting()
+    robot.refuses_all = True
+    *_, info = env.step(DOWNWARDS)
+    assert info["end"] is EndReason.RUNNING
+    assert robot.refused == 2
+    assert env.state.tcp_pose == robot._pose
+    assert env.state.stamp_s == robot.clock() == pytest.approx(0.1)
+
+
+def test_in_lockstep_nobody_waits_for_a_watchdog():
+    robot = Drifting(CONFIG.reset.pose, CONFIG.target_pose)
+    env = opened(robot, sleep=lambda _: pytest.fail("it slept"))
+    env.reset()
+    robot.refuses_all = True
+    assert env.step(DOWNWARDS)[4]["end"] is EndReason.RUNNING
+
+
+def test_a_fault_that_comes_with_the_refusal_ends_the_episode():
+    class Reflex(Drifting):
+        def step(self, pose, reply_after_s, gripper=None):
+            try:
+                return super().step(pose, reply_after_s, gripper)
+            finally:
+                self.fail(Mode.FAULT, "reflex")
+
+    robot = Reflex(CONFIG.reset.pose, CONFIG.target_pose)
+    env = opened(robot)
+    env.reset()
+    assert env.step(DOWNWARDS)[4]["end"] is EndReason.ROBOT_FAULT
+
+
 def test_any_other_refusal_is_the_callers():
     class Gone(FakeRobot):
         def step(self, pose, reply_after_s, gripper=None):
