@@ -35,6 +35,7 @@ from serl_core.errors import ConfigError, DataError
 from serl_core.networks.perception import Perception, perception_for
 from serl_core.networks.weights import load_policy
 from serl_core.robots.http_client import HttpRobot
+from serl_core.scheduling import go_before_others
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink
 from serl_core.types import Observation
@@ -70,6 +71,7 @@ class ActorArgs:
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     token_file: Path | None = None  # of the robot server; where it made it if not given
     learner_timeout_s: float = 10.0
+    real_time_priority: bool = False  # go before every ordinary process (SCHED_FIFO)
 
     def __post_init__(self) -> None:
         if self.max_lead_steps < 1:
@@ -113,6 +115,8 @@ def run_actor(args: ActorArgs) -> int:
     Raises:
         SerlError: an argument, the robot, the learner or a file is not as it must be.
     """
+    if args.real_time_priority:
+        go_before_others()  # before there is any other thread
     task = load_task(args.task)
     env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
     session = uuid.uuid4().hex

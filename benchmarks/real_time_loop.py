@@ -26,13 +26,13 @@ START_TIMEOUT_S = 120.0
 NO_END = 10**9  # steps
 
 
-def run(folder: Path, minutes: float, utd: int, batch: int) -> None:
-    """Let the three processes run for so long."""
+def run(folder: Path, minutes: float, utd: int, batch: int, first: list[str]) -> None:
+    """Let the three processes run for so long; `first` are options of the robot server and the actor."""
     with ended_by_signals(), ProcessGroup(folder / "logs") as group:
         group.start(
             "robot server",
             ["robot-server", "--backend", "sim", "--clock", "real_time", "--scene", "ram_insertion", "--port", "0"]
-            + ["--ready-file", str(folder / "robot.url")],
+            + ["--ready-file", str(folder / "robot.url"), *first],
         )
         robot = group.wait_for_file("robot server", folder / "robot.url", START_TIMEOUT_S)
         group.start(
@@ -42,7 +42,8 @@ def run(folder: Path, minutes: float, utd: int, batch: int) -> None:
         )
         learner = group.wait_for_file("learner", folder / "learner.address", START_TIMEOUT_S)
         group.start(
-            "actor", ["actor", "--task", str(TASK), "--robot", robot, "--learner", learner, "--run", str(folder)]
+            "actor",
+            ["actor", "--task", str(TASK), "--robot", robot, "--learner", learner, "--run", str(folder), *first],
         )
         end_s = time.monotonic() + 60.0 * minutes
         while time.monotonic() < end_s:
@@ -81,12 +82,13 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=5.0, help="seconds at the start that do not count")
     parser.add_argument("--utd", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--fifo", action="store_true", help="robot server and actor with --real-time-priority")
     parser.add_argument("--folder", type=Path, help="of the run; temporary if not given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        run(folder, args.minutes, args.utd, args.batch)
+        run(folder, args.minutes, args.utd, args.batch, ["--real-time-priority"] if args.fifo else [])
         print(json.dumps(found(folder, args.settle)))
 
 

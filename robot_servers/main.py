@@ -26,6 +26,7 @@ from robot_servers.service import RobotService
 from robot_servers.sim.visuals import VisualPreset
 from serl_core.errors import ConfigError, SerlError
 from serl_core.robots.token import default_token_file
+from serl_core.scheduling import go_before_others
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class RobotServerArgs:
     """Lines about leases, stops, faults and parameters are appended there."""
     ready_file: Path | None = None
     """The server's URL is written there once it answers."""
+    real_time_priority: bool = False
+    """Go before every ordinary process (SCHED_FIFO)."""
 
 
 def run_robot_server(args: RobotServerArgs) -> None:
@@ -85,6 +88,8 @@ def run_robot_server(args: RobotServerArgs) -> None:
     Raises:
         SerlError: the port is busy, or a file or an option is wrong.
     """
+    if args.real_time_priority:
+        go_before_others()  # before there is any other thread
     if not _is_loopback(args.host) and not args.insecure_lan:
         raise ConfigError(f"host {args.host!r} can be reached by others, unencrypted; allow that with --insecure-lan")
     limits = load_limits(args.limits_file)

@@ -1,0 +1,41 @@
+import os
+import threading
+
+import pytest
+
+from serl_core.errors import ConfigError
+from serl_core.scheduling import PRIORITY, go_before_others
+
+
+def test_threads_started_afterwards_go_first_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda pid, policy, param: asked.append((pid, policy, param)))
+    go_before_others()
+    assert asked == [(0, os.SCHED_FIFO, os.sched_param(PRIORITY))]
+
+
+def test_a_thread_that_asked_hands_it_on():
+    found = []
+
+    def ask():
+        try:
+            go_before_others()
+        except ConfigError:
+            return  # this system does not allow it, which the next test is about
+        child = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+        child.start()
+        child.join()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert found in ([], [os.SCHED_FIFO])
+
+
+def test_a_system_that_does_not_allow_it_says_how(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with pytest.raises(ConfigError, match=r"--real-time-priority.*not permitted.*rtprio 10"):
+        go_before_others()
