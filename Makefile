@@ -7,14 +7,14 @@ DEV := $(VENV)/.dev
 
 # Options of `make demo`
 SEED ?= 0
-STEPS ?= 10000
+STEPS ?=
 OBS ?= pixels
 RUN ?=
 
 .PHONY: demo test check format lint types imports bench clean
 
 demo: $(RUNTIME)
-	$(BIN)/serl demo --seed $(SEED) --steps $(STEPS) --obs $(OBS) $(if $(RUN),--run $(RUN))
+	$(BIN)/serl demo --seed $(SEED) --obs $(OBS) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
 
 test: $(DEV)
 	$(BIN)/pytest

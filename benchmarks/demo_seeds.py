@@ -18,11 +18,11 @@ PICTURES = Path("docs/pictures")
 COLOURS = ("#2456a6", "#b36b00", "#1f7a4d", "#8a3ffc", "#b3261e")
 
 
-def run(obs: str, seed: int, steps: int, folder: Path) -> Path:
+def run(obs: str, seed: int, folder: Path) -> Path:
     """Run the demo of one seed unless its summary is there; return the run's folder."""
     path = folder / f"{obs}-seed{seed}"
     if not (path / "summary.json").exists():
-        demo = ["demo", "--obs", obs, "--seed", str(seed), "--steps", str(steps), "--run", str(path)]
+        demo = ["demo", "--obs", obs, "--seed", str(seed), "--run", str(path)]
         subprocess.run([sys.executable, "-m", "serl_core.cli.main", *demo], check=False)
     return path
 
@@ -82,10 +82,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--obs", choices=("pixels", "state"), default="pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, default=Path("runs/seeds"))
     args = parser.parse_args()
-    runs = [run(args.obs, seed, args.steps, args.folder) for seed in args.seeds]
+    runs = [run(args.obs, seed, args.folder) for seed in args.seeds]
     for path in runs:
         summary = {**json.loads((path / "summary.json").read_text()), "first_20_in_a_row": first_perfect(path)}
         print(path, json.dumps(summary))

@@ -43,6 +43,7 @@ class LearnerArgs:
     utd: int | None = None  # critic updates per environment step; 4 if not given; fixed for a run
     batch: int | None = None  # transitions in each update; 256 if not given; fixed for a run
     critics: int | None = None  # above 2, targets use a random pair of them; 2 if not given; fixed for a run
+    temperature_lr: float | None = None  # step size of the temperature; 3e-3 if not given; fixed for a run
     checkpoint_every: int | None = None  # environment steps; 1000 if not given
     publish_every: int | None = None  # environment steps; 10 if not given
     resume: bool = False  # go on where this run was left
@@ -68,7 +69,12 @@ def run_learner(args: LearnerArgs) -> int:
             )
         settings = _settings(args, task, is_started=log.position > 0)
         trainer_config = TrainerConfig(
-            sac=SacConfig(utd_ratio=settings.utd, critics=settings.critics, batch_size=settings.batch),
+            sac=SacConfig(
+                utd_ratio=settings.utd,
+                critics=settings.critics,
+                batch_size=settings.batch,
+                temperature_learning_rate=settings.temperature_lr,
+            ),
             seed=settings.seed,
         )
         config = LearnerConfig(
@@ -108,6 +114,7 @@ def _settings(args: LearnerArgs, task: TaskConfig, *, is_started: bool) -> RunSe
         utd=args.utd,
         critics=args.critics,
         batch=args.batch,
+        temperature_lr=args.temperature_lr,
         checkpoint_every=args.checkpoint_every,
         publish_every=args.publish_every,
     )

@@ -17,6 +17,7 @@ FIXED = (
     "utd",
     "critics",
     "batch",
+    "temperature_lr",
 )  # with another one, and with other demonstrations, it is another run
 
 
@@ -30,6 +31,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     utd: int = SacConfig.utd_ratio
     critics: int = SacConfig.critics
     batch: int = SacConfig.batch_size
+    temperature_lr: float = SacConfig.temperature_learning_rate
     steps: int = LearnerConfig.max_env_steps
     checkpoint_every: int = LearnerConfig.checkpoint_every
     publish_every: int = LearnerConfig.publish_every
@@ -43,7 +45,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         write_atomically(run / FILE, msgspec.json.format(msgspec.json.encode(self)))
 
 
-def new_settings(run: Path, task: str, demos: Path | None, **options: int | None) -> RunSettings:
+def new_settings(run: Path, task: str, demos: Path | None, **options: float | None) -> RunSettings:
     """Return the settings of a new run in the folder `run`; what is None has its default.
 
     Raises:
@@ -52,7 +54,7 @@ def new_settings(run: Path, task: str, demos: Path | None, **options: int | None
     return RunSettings(task=task, **_given(run, demos, options))
 
 
-def resumed_settings(run: Path, task: str, demos: Path | None, **options: int | None) -> RunSettings:
+def resumed_settings(run: Path, task: str, demos: Path | None, **options: float | None) -> RunSettings:
     """Return the settings that the run in the folder `run` was started with, and the schedule among `options`.
 
     Raises:
@@ -80,7 +82,7 @@ def resumed_settings(run: Path, task: str, demos: Path | None, **options: int | 
     return settings
 
 
-def _given(run: Path, demos: Path | None, options: dict[str, int | None]) -> dict[str, Any]:
+def _given(run: Path, demos: Path | None, options: dict[str, float | None]) -> dict[str, Any]:
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if demos is not None:
         folder, base = demos.resolve(), run.resolve()

@@ -40,16 +40,18 @@ class Observations(Enum):
 
 
 class Recipe(NamedTuple):
-    """How the demo trains from one kind of observation: its task, updates per step, and transitions per update."""
+    """How the demo trains from one kind of observation: its task, and options of `serl learner`."""
 
     task: str
+    steps: int
     utd: int
     batch: int
+    temperature_lr: float
 
 
 RECIPES = {
-    Observations.PIXELS: Recipe("ram_insertion_pixels", utd=4, batch=128),
-    Observations.STATE: Recipe("ram_insertion", utd=4, batch=256),
+    Observations.PIXELS: Recipe("ram_insertion_pixels", steps=10_000, utd=4, batch=128, temperature_lr=3e-3),
+    Observations.STATE: Recipe("ram_insertion", steps=12_000, utd=4, batch=256, temperature_lr=3e-4),
 }
 
 
@@ -58,7 +60,7 @@ class DemoArgs:
     """Train a policy in simulation, end to end."""
 
     seed: int = 0
-    steps: int = 10_000  # environment steps of training; ten a second of robot time
+    steps: int | None = None  # of the environment, ten a second of robot time; from pixels 10000, from state 12000
     obs: Annotated[Observations, tyro.conf.EnumChoicesFromValues] = Observations.PIXELS
     run: Path | None = None  # folder of the run; a new one under runs/ if not given
     task: str | None = None  # another task than ours for these observations
@@ -67,8 +69,9 @@ class DemoArgs:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", LEAST_STEPS), ("demonstrations", 1), ("trials", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"--{name}: must be at least {least}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name}: must be at least {least}, got {value}")
 
 
 def run_demo(args: DemoArgs) -> int:
@@ -77,7 +80,8 @@ def run_demo(args: DemoArgs) -> int:
     task = args.task or RECIPES[args.obs].task
     config = load_task(task).config
     sees = Observations.PIXELS if config.observation.cameras else Observations.STATE
-    recipe = RECIPES[sees]._replace(task=task)
+    recipe = RECIPES[sees]
+    recipe = recipe._replace(task=task, steps=args.steps or recipe.steps)
     if config.scene is None:
         raise ConfigError(
             f"task {config.name!r}: has no simulated scene; give TaskConfig.scene one, or start the programs"
@@ -124,8 +128,8 @@ def run_demo(args: DemoArgs) -> int:
         cycle_s_median=result["median_cycle_s"],
         cycle_s_p90=result["p90_cycle_s"],
         demonstration_cycle_s=demo_cycle_s,
-        environment_steps=args.steps,
-        robot_minutes=args.steps / config.control_hz / 60,
+        environment_steps=recipe.steps,
+        robot_minutes=recipe.steps / config.control_hz / 60,
         robot_minutes_in_all=robot_s / 60,
         training_wall_minutes=training_s / 60,
         wall_minutes=(time.monotonic() - started_s) / 60,
@@ -187,14 +191,15 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor
     group.start(
         "learner",
         ["learner", "--task", recipe.task, "--seed", str(args.seed), "--run", str(run), "--demos", str(run / "demos")]
-        + ["--steps", str(args.steps), "--utd", str(recipe.utd), "--batch", str(recipe.batch)]
+        + ["--steps", str(recipe.steps), "--utd", str(recipe.utd), "--batch", str(recipe.batch)]
+        + ["--temperature-lr", str(recipe.temperature_lr)]
         + ["--port", "0", "--ready-file", str(ready)],
     )
     learner = group.wait_for_file("learner", ready, START_TIMEOUT_S)
     group.start("actor", ["actor", *actor, "--learner", learner, "--run", str(run)])
     quiet_since_s = actor_seen_s = time.monotonic()
     size = 0
-    with TrainingProgress(run, args.steps, console) as progress:
+    with TrainingProgress(run, recipe.steps, console) as progress:
         while group.is_running("learner"):
             group.check()
             progress.update()

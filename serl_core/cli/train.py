@@ -56,6 +56,7 @@ class TrainArgs:
     utd: int = SacConfig.utd_ratio
     critics: int = SacConfig.critics
     batch: int = SacConfig.batch_size
+    temperature_lr: float = SacConfig.temperature_learning_rate
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     skill: ExpertSkill = field(default_factory=ExpertSkill)
 
@@ -104,7 +105,12 @@ def train(args: TrainArgs, task: Task | None = None) -> str:
     session = hashlib.md5(f"sync-{args.seed}".encode()).hexdigest()
     with ExitStack() as stack:
         log = stack.enter_context(closing(EpisodeLog(args.run / "experience", perception.digest)))
-        sac = SacConfig(utd_ratio=args.utd, critics=args.critics, batch_size=args.batch)
+        sac = SacConfig(
+            utd_ratio=args.utd,
+            critics=args.critics,
+            batch_size=args.batch,
+            temperature_learning_rate=args.temperature_lr,
+        )
         config = TrainerConfig(sac=sac, seed=args.seed)
         trainer = open_trainer(
             perception, config, log, run=args.run, demos=args.run / "demos", max_env_steps=args.steps
