@@ -18,9 +18,10 @@ from serl_core.data.labelled_frames import LabelledFrames, save_labelled
 from serl_core.envs.frames import action_to_target
 from serl_core.envs.resets import as_vector7, random_start, reset_arm
 from serl_core.envs.safety import clip_target
+from serl_core.envs.stepping import UNPROCESSABLE, step_or_stay
 from serl_core.envs.task import Task
 from serl_core.envs.vision import Vision
-from serl_core.errors import ConfigError, DataError, RobotError, RobotFault, SerlError
+from serl_core.errors import ConfigError, DataError, RobotError, SerlError
 from serl_core.robots.interface import Robot
 from serl_core.robots.messages import RobotState, Vector7
 
@@ -31,7 +32,6 @@ Label = Callable[[RobotState], bool | None]
 """Says of the step that led to this state: success, no success, or None to leave its frame out."""
 
 LET_GO_S = 3.0  # from the announcement that the arm will move until it does
-UNPROCESSABLE = 422  # HTTP: understood, and not allowed
 MAX_EPISODES_IN_VAIN = 20
 START_TRIES = 5
 ROAMING = 0.5  # of the episodes that collect negative frames
@@ -137,18 +137,7 @@ class FrameRecorder:
 
     def _send(self, target: Vector7) -> RobotState:
         reply_after_s = 1.0 / self._task.config.control_hz if self._is_lockstep else self._rate.remaining_s()
-        for pose in (target, None):  # then the pose where the arm is now; then its watchdog holds it
-            try:
-                return self._robot.step(pose or self._robot.state().tcp_pose, reply_after_s)
-            except RobotFault:
-                raise
-            except RobotError as refusal:
-                if refusal.status != UNPROCESSABLE:
-                    raise
-                logger.warning("the robot refused a target, the arm stays where it is: %s", refusal)
-        if not self._is_lockstep:
-            self._sleep(reply_after_s)
-        return self._robot.state()
+        return step_or_stay(self._robot, target, reply_after_s, is_lockstep=self._is_lockstep, sleep=self._sleep)
 
 
 def trusted(

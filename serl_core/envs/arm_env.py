@@ -26,16 +26,16 @@ from serl_core.envs.observations import PROPRIO_BOUND, observe
 from serl_core.envs.resets import as_vector7, random_start, reset_arm
 from serl_core.envs.rewards import judge
 from serl_core.envs.safety import clip_target
+from serl_core.envs.stepping import step_or_stay
 from serl_core.envs.task import Task
 from serl_core.envs.vision import Sight, Vision
 from serl_core.errors import CameraFault, ConfigError, RobotError, RobotFault
 from serl_core.robots.interface import Robot
-from serl_core.robots.messages import RobotState, Vector7
+from serl_core.robots.messages import RobotState
 from serl_core.types import Observation
 
 logger = logging.getLogger(__name__)
 
-UNPROCESSABLE = 422  # HTTP: understood, and not allowed
 LOOK_AGAIN_S = 0.01  # between looks for a newer picture
 
 GymObservation = dict[str, Any]  # an Observation's non-empty fields by name
@@ -237,7 +237,14 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         """Let one period pass towards `target` and read the state; return whether the robot is stopped or faulty."""
         reply_after_s = 1.0 / self.task.config.control_hz if self.is_lockstep else self._rate.remaining_s()
         try:
-            self._state = self._send(as_vector7(target), reply_after_s, gripper)
+            self._state = step_or_stay(
+                self.robot,
+                as_vector7(target),
+                reply_after_s,
+                gripper,
+                is_lockstep=self.is_lockstep,
+                sleep=self._sleep,
+            )
         except RobotFault:
             with contextlib.suppress(RobotError):  # when it cannot even be read, the last state stands
                 self._state = self.robot.state()
@@ -245,32 +252,6 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         if not self.is_lockstep:
             self._rate.arrived()
         return False
-
-    def _send(self, target: Vector7, reply_after_s: float, gripper: float | None) -> RobotState:
-        """Send a target; one that the robot refuses, as beyond a joint's limit, makes the arm stay where it is now.
-
-        If that is refused too, the robot's watchdog holds the arm.
-        """
-        state = self._send_unless_refused(target, reply_after_s, gripper)
-        if state is None:
-            state = self._send_unless_refused(self.robot.state().tcp_pose, reply_after_s, gripper)
-        if state is None:
-            if not self.is_lockstep:
-                self._sleep(reply_after_s)
-            state = self.robot.state()
-        return state
-
-    def _send_unless_refused(self, target: Vector7, reply_after_s: float, gripper: float | None) -> RobotState | None:
-        """Return the state one period after a target; None if the robot does not allow it."""
-        try:
-            return self.robot.step(target, reply_after_s, gripper)
-        except RobotFault:
-            raise
-        except RobotError as refusal:
-            if refusal.status != UNPROCESSABLE:
-                raise
-            logger.warning("the robot refused a target, the arm stays where it is: %s", refusal)
-            return None
 
     def _is_blind(self) -> bool:
         """Take new pictures; return whether there are none, with the arm told to stay where it is."""

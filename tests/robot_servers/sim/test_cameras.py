@@ -20,7 +20,6 @@ from serl_core.errors import RobotError
 SCENE = build_ram_insertion()
 DOWN = Rotation.from_quat((1.0, 0.0, 0.0, 0.0))
 ABOVE_RIM_M = 0.077  # the tool's height with the stick 4 mm above the socket
-pytestmark = pytest.mark.usefixtures("gl")
 
 
 def pose(x=0.0, y=0.0, z=0.12, yaw=0.0):

@@ -77,7 +77,6 @@ def test_the_physics_is_the_same_with_any_looks():
         assert plain.state() == varied.state()
 
 
-@pytest.mark.usefixtures("gl")
 def test_a_reset_draws_the_looks_of_its_seed():
     arm = backend(VisualPreset.RANDOMISED)
     pictures = []
@@ -89,7 +88,6 @@ def test_a_reset_draws_the_looks_of_its_seed():
     assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 1.0
 
 
-@pytest.mark.usefixtures("gl")
 def test_each_size_shows_the_newest_looks():
     camera = SceneCamera(SCENE, VisualPreset.RANDOMISED.visuals)
     camera.place(SCENE.start_pose, np.random.default_rng(0))
@@ -108,7 +106,6 @@ def test_each_size_shows_the_newest_looks():
     fresh.close()
 
 
-@pytest.mark.usefixtures("gl")
 def test_a_pretty_picture_has_shadows():
     pictures = []
     for preset in (VisualPreset.PLAIN, VisualPreset.PRETTY):

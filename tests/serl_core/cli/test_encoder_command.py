@@ -7,26 +7,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from robot_servers.sim.gl import open_context
 from robot_servers.sim.scenes import build_ram_insertion
 from serl_core.cli import encoder as command
 from serl_core.cli.encoder import DEPTH_M, draw_pose, render, seen_from
 from serl_core.cli.main import main
 from serl_core.config import EncoderConfig, EncoderKind
-from serl_core.errors import RobotError
 from serl_core.networks import pretraining
 from serl_core.networks.frozen import load_encoder
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 TARGET = (0.5, 0.0, 0.058, *DOWN)
-
-
-@pytest.fixture
-def opengl():
-    try:
-        open_context().free()
-    except RobotError as error:
-        pytest.skip(str(error))
 
 
 def test_the_target_is_told_in_the_tools_frame():
@@ -51,7 +41,7 @@ def test_moments_are_drawn_far_from_the_socket_over_it_and_in_it():
     assert (seen[:, 2] > 1e3 * DEPTH_M).mean() > 0.6
 
 
-def test_pictures_repeat_themselves_and_differ_from_each_other(opengl):
+def test_pictures_repeat_themselves_and_differ_from_each_other():
     scene = build_ram_insertion()
     names, first = render(scene, 12, seed=0, size=32)
     _, second = render(scene, 12, seed=0, size=32)
@@ -63,7 +53,7 @@ def test_pictures_repeat_themselves_and_differ_from_each_other(opengl):
 
 
 def test_the_command_writes_an_encoder_and_its_errors(
-    opengl, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(command, "probe", lambda *args: pretraining.probe(*args, steps=1))
     out = tmp_path / "made" / "small.safetensors"
