@@ -234,6 +234,15 @@ def test_an_actor_does_not_take_over_what_one_of_another_encoder_left(token_file
         run_actor(args)
 
 
+def test_an_actor_that_may_not_go_before_others_says_so_before_anything_else(tmp_path, monkeypatch):
+    def refuse():
+        raise ConfigError("--real-time-priority: the system does not grant it")
+
+    monkeypatch.setattr("actors.main.go_before_others", refuse)
+    with pytest.raises(ConfigError, match="real-time-priority"):
+        run_actor(ActorArgs(task="nowhere", run=tmp_path, real_time_priority=True))
+
+
 def test_a_task_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(ConfigError, match="task 'no_such_task'"):
         run_record(RecordArgs(task="no_such_task", out=tmp_path))

@@ -7,20 +7,9 @@ import numpy as np
 import pytest
 
 from actors.video import TrialVideo
-from actors.video_frame import RED, VideoFrame, draw
+from actors.video_frame import RED, draw
 from serl_core.errors import ConfigError, DataError
-
-FRAME = VideoFrame(
-    images={},
-    action=np.zeros(6, np.float32),
-    force_n=np.zeros(3),
-    torque_nm=np.zeros(3),
-    success_probability=None,
-    success_threshold=None,
-    is_intervention=False,
-    step=0,
-    caption="trial 1 of 1",
-)
+from tests.actors.blank_frame import FRAME
 
 
 def decode(path):

@@ -9,26 +9,15 @@ from actors.video_frame import (
     MAX_WIDTH_PX,
     RED,
     TILE_PX,
-    VideoFrame,
     action_names,
     draw,
 )
 from serl_core.config import ActionConfig
 from serl_core.types import ActionBlock, ActionSpec
+from tests.actors.blank_frame import FRAME
 
 ORANGE = (250, 130, 10)
 CYAN = (10, 220, 230)
-FRAME = VideoFrame(
-    images={},
-    action=np.zeros(6, np.float32),
-    force_n=np.zeros(3),
-    torque_nm=np.zeros(3),
-    success_probability=None,
-    success_threshold=None,
-    is_intervention=False,
-    step=7,
-    caption="trial 1 of 2",
-)
 
 
 def filled(height, width, colour):

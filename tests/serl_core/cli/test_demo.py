@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serl_core.cli.demo import DemoArgs
+from serl_core.cli.demo import RECIPES, DemoArgs, Observations
 from serl_core.cli.processes import ProcessGroup
 from serl_core.cli.report import write_report
 from serl_core.errors import ConfigError, SerlError
@@ -20,6 +20,12 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def recipe(run: Path) -> tuple[float, ...]:
+    """What the run's learner was started with, in the order of `Recipe`."""
+    settings = json.loads((run / "learner.json").read_text())
+    return tuple(settings[name] for name in ("steps", "utd", "batch", "temperature_lr"))
 
 
 def is_alive(pid: int) -> bool:
@@ -51,6 +57,24 @@ def test_the_demo_runs_from_a_task_file_to_the_report(tmp_path: Path):
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 3
     last = done.stdout.strip().splitlines()[-3:]
     assert ["success" in last[0], "cycle time" in last[1], "robot minutes" in last[2]] == [True] * 3
+    assert recipe(run) == (130, *RECIPES[Observations.STATE][2:])
+
+
+def test_the_demo_from_pixels_trains_its_classifier_and_shows_what_it_saw(tmp_path: Path):
+    """Every phase of `make demo` at its smallest; what it learns in so few steps does not matter."""
+    run = tmp_path / "run"
+    sizes = ["--steps", "103", "--demonstrations", "1", "--trials", "1"]
+    done = subprocess.run([*DEMO, "--run", str(run), *sizes], capture_output=True, text=True, timeout=230, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    assert "validation accuracy" in done.stdout
+    assert "frozen encoder small-" in done.stdout
+    assert recipe(run) == (103, *RECIPES[Observations.PIXELS][2:])
+    assert sum(json.loads((run / "eval.json").read_text())["verdicts"].values()) > 0
+    page = (run / "report.html").read_text()
+    for part in ("What the policy sees", "wrist, half way", "false positive", "Reliability of the classifier"):
+        assert part in page
+    rows = re.findall(r"<tr><td>(Validation|Training|Evaluation)[^<]*</td>", page)
+    assert rows == ["Validation", "Training", "Evaluation"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -87,6 +87,15 @@ def test_a_blind_step_ends_the_episode_and_the_arm_is_told_to_stay():
     assert robot.calls[-2:] == ["step", "step"]
 
 
+def test_a_blind_step_has_no_verdict_of_the_picture_before():
+    vision = FakeVision([1.0] * 9, threshold=0.5)
+    env, _ = opened(vision, reward=RewardConfig(kind=RewardKind.CLASSIFIER, frames=3))
+    env.reset()
+    assert env.step(STILL)[4]["is_classified"] is True
+    vision.is_broken = True
+    assert env.step(STILL)[4]["is_classified"] is None
+
+
 def test_a_blind_reset_moves_nothing():
     vision = FakeVision()
     env, robot = opened(vision)
