@@ -147,6 +147,28 @@ def sampling(repeats: int) -> dict[str, object]:
     return found
 
 
+def overlap(turns: int, per_turn: int) -> dict[str, object]:
+    """Return the milliseconds of an env step, its batch drawn before the updates or, as in training, beside the last."""
+    spec = perception(ENCODERS["small"])
+    agent, mixture, rng = Sac(spec.spec, SacConfig()), noise_mixture(spec.stored, HELD), np.random.default_rng(0)
+    utd, batch_size = agent.config.utd_ratio, 128
+    state, metrics = agent.update(agent.init(key=jax.random.key(0)), mixture.sample(rng, utd, batch_size))
+    times: dict[str, list[float]] = {"before": [], "beside": []}
+    for i in range(2 * turns):
+        drawn = ("before", "beside")[i % 2]
+        jax.device_get(metrics.values)
+        started = time.perf_counter()
+        for _ in range(per_turn):
+            if drawn == "before":
+                jax.device_get(metrics.values)
+            batch = mixture.sample(rng, utd, batch_size)
+            jax.device_get(metrics.values)
+            state, metrics = agent.update(state, batch)
+        jax.device_get(metrics.values)
+        times[drawn].append((time.perf_counter() - started) / per_turn)
+    return {"drawn": {drawn: round(1e3 * statistics.median(found), 1) for drawn, found in times.items()}}
+
+
 def ring_bytes() -> dict[str, object]:
     """Return the bytes of features of one moment in the buffer, and as a part of the raw images."""
     found: dict[str, object] = {"raw_bytes": RAW_BYTES}
@@ -213,6 +235,7 @@ def main() -> None:
     enable_compilation_cache()
     print(json.dumps(ring_bytes()), flush=True)
     print(json.dumps(sampling(args.repeats)), flush=True)
+    print(json.dumps(overlap(args.turns, per_turn=20)), flush=True)
     print(json.dumps(acting(args.repeats)), flush=True)
     for name in ENCODERS:
         print(json.dumps(logged_bytes(name)), flush=True)

@@ -216,7 +216,7 @@ class Learner:
     def _tell_updates(self, values: dict[str, float]) -> None:
         now_s = time.monotonic()
         elapsed_s = now_s - self._last_report_s
-        if elapsed_s < self._config.report_period_s:
+        if not values or elapsed_s < self._config.report_period_s:
             return
         trainer = self._trainer
         self._metrics.write(

@@ -5,7 +5,7 @@ same transitions in the same order give the same weights to the bit, also across
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,7 @@ class Trainer:
         self._inserted: dict[str, int] = {}  # the last sequence of each session
         self._rng = np.random.default_rng(config.seed)
         self._state = self.agent.init(key=jax.random.key(config.seed))
+        self._metrics: Mapping[str, Any] = {}  # of the updates under way
 
     @property
     def utd_ratio(self) -> float:
@@ -121,18 +122,26 @@ class Trainer:
         return self.pacing.debt > 0
 
     def update(self) -> dict[str, float]:
-        """Do the updates of one environment step and return their metrics.
+        """Begin the updates of one environment step and return the metrics of the one before, none at the first.
+
+        They are computed beside this thread, which meanwhile takes in transitions and draws the next batch.
 
         Raises:
             LearningError: losses or gradients have not been finite for ten updates in a row.
         """
         sac = self.config.sac
         batch = self._mixture.sample(self._rng, sac.utd_ratio, sac.batch_size)
+        values = self._finished_metrics()
         self._state, metrics = self.agent.update(self._state, batch)
-        values = {name: float(value) for name, value in jax.device_get(metrics.values).items()}
+        self._metrics = metrics.values
         self.pacing.updated()
         self.updates += batch.action.shape[0]
-        if values["skipped_in_a_row"] >= MAX_SKIPPED_IN_A_ROW:
+        return values
+
+    def _finished_metrics(self) -> dict[str, float]:
+        """Wait for the updates under way and return their metrics."""
+        values = {name: float(value) for name, value in jax.device_get(self._metrics).items()}
+        if values.get("skipped_in_a_row", 0) >= MAX_SKIPPED_IN_A_ROW:
             raise LearningError(
                 f"losses or gradients were not finite for {values['skipped_in_a_row']:.0f} updates in a row, at "
                 f"env step {self.pacing.trained_env_steps}; the weights from before are kept. Look for extreme "

@@ -94,7 +94,7 @@ def test_pictures_of_another_size_or_none_at_all_are_refused(tmp_path):
 
 
 def test_jpeg_frames_serve_as_well(tmp_path):
-    steps, images = recorded(MODES["pixels"], form=FrameFormat.JPEG)
+    steps, images = recorded(MODES["pixels"], steps=6, form=FrameFormat.JPEG)
     shown = decompress(steps[0].observation.frames)["wrist"]
     assert np.abs(shown.astype(int) - images[steps[0].observation.proprio.tobytes()]).max() > 0
     run = Run(tmp_path, MODES["pixels"])
