@@ -47,5 +47,5 @@ $(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(DEV): $(RUNTIME)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,vision,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,vision,franka,franka-sim,panda,realsense,robotiq,spacemouse,dev]'
 	touch $@

@@ -35,7 +35,16 @@ def run(kind: EncoderKind, seed: int, steps: int, folder: Path) -> dict[str, obj
     """Train and score once; return the result, also of a run that was there before."""
     path = folder / f"{kind.value}-seed{seed}"
     recipe, task = RECIPES[Observations.PIXELS], task_with(kind)
-    args = TrainArgs(run=path, sync=True, seed=seed, steps=steps, trials=0, utd=recipe.utd, batch=recipe.batch)
+    args = TrainArgs(
+        run=path,
+        sync=True,
+        seed=seed,
+        steps=steps,
+        trials=0,
+        utd=recipe.utd,
+        batch=recipe.batch,
+        temperature_lr=recipe.temperature_lr,
+    )
     if not (path / "policy.safetensors").exists():
         train(args, task)
     perception = perception_for(task.config)

@@ -148,7 +148,7 @@ def sampling(repeats: int) -> dict[str, object]:
 
 
 def overlap(turns: int, per_turn: int) -> dict[str, object]:
-    """Return the milliseconds of an env step, its batch drawn before the updates or, as in training, beside the last."""
+    """Return the milliseconds of an env step with its batch drawn before or, as in training, beside the last update."""
     spec = perception(ENCODERS["small"])
     agent, mixture, rng = Sac(spec.spec, SacConfig()), noise_mixture(spec.stored, HELD), np.random.default_rng(0)
     utd, batch_size = agent.config.utd_ratio, 128
