@@ -193,7 +193,7 @@ def record_frames(episode: Episode, wanted: Wanted, folder: Path) -> Wanted:
 def truth_label(state: RobotState) -> bool:
     """Label by the simulator's truth. Raises ConfigError on a robot that has none."""
     if state.truth is None:
-        raise ConfigError("label: this robot is not simulated and knows no truth; label by key")
+        raise ConfigError("label: this robot is not simulated and knows no truth; label by key or button")
     return state.truth.is_success
 
 
@@ -224,12 +224,14 @@ def handled_episode(
     *,
     seed: int,
     teleop: Teleop | None = None,
+    held: str | None = "the space bar",
     say: Callable[[str], None] = print,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Episode:
     """Return episodes of a person at a device, or without one of a person who moves the compliant arm by hand.
 
     Args:
+        held: what the person holds down while the task is done; None if another labels.
         say: tells the person `LET_GO_S` before the arm moves by itself, and when it yields.
         sleep: waits in between; the arm holds meanwhile.
     """
@@ -249,7 +251,8 @@ def handled_episode(
         sleep(LET_GO_S)
         recorder.go_to(random_start(task.config.reset, random))
         seconds = task.config.time_limit_steps / task.config.control_hz
-        say(f"The arm yields for {seconds:.0f} s: move it, and hold the space bar while the task is done.")
+        also = f", and hold {held} while the task is done" if held else ""
+        say(f"The arm yields for {seconds:.0f} s: move it{also}.")
         return recorder.run(targets())
 
     return episode

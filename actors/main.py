@@ -10,20 +10,26 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 
 from actors.actor import Act, ActorLoop
+from actors.discard import DiscardingLoop
 from actors.evaluate import evaluate
 from actors.frames_to_review import FramesToReview
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
 from actors.seeing import vision_for
 from actors.spool import Spool, SpooledSender
+from actors.teleop.choice import NoTeleop, TeleopKind, check_person, check_scripted
 from actors.teleop.interface import Teleop
+from actors.teleop.puck import SpaceMouseConfig
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
+from actors.teleop.spacemouse import make_spacemouse
 from serl_core.agents.policy import ActingPolicy, PolicyConfig
 from serl_core.config import TaskConfig
 from serl_core.digests import not_of_here
@@ -56,7 +62,17 @@ class Program(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActorArgs:
+class TeleopArgs:
+    """Who corrects the policy, or demonstrates."""
+
+    teleop: Annotated[TeleopKind, tyro.conf.EnumChoicesFromValues] = TeleopKind.AUTO  # a simulated robot: scripted
+    spacemouse: SpaceMouseConfig = field(default_factory=SpaceMouseConfig)
+    skill: ExpertSkill = field(default_factory=ExpertSkill)  # of the scripted human
+    mock_robot: bool = False  # no arm is behind the robot server, as with franky-sim: the scripted human may act
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorArgs(TeleopArgs):
     """Run the learner's newest policy on the arm; the human steps in when it is stuck."""
 
     task: str
@@ -67,7 +83,6 @@ class ActorArgs:
     steps: int | None = None  # control steps; until the learner has finished if not given
     max_lead_steps: int = 20  # in lockstep: how far to run ahead of the training
     actor_id: str = "actor-0"
-    skill: ExpertSkill = field(default_factory=ExpertSkill)  # of the scripted human
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     token_file: Path | None = None  # of the robot server; where it made it if not given
     learner_timeout_s: float = 10.0
@@ -81,15 +96,14 @@ class ActorArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordArgs:
-    """Record demonstrations by the task's scripted expert."""
+class RecordArgs(TeleopArgs):
+    """Record demonstrations by the task's scripted expert, or by a person at a device."""
 
     task: str
     out: Path  # folder of the demonstrations; new ones are added
     count: int = 20  # successful ones to record
     robot: str = DEFAULT_ROBOT
     seed: int = 0
-    skill: ExpertSkill = field(default_factory=ExpertSkill)
     classifier: Path | None = None  # for a task whose reward it gives
     token_file: Path | None = None
 
@@ -130,8 +144,9 @@ def run_actor(args: ActorArgs) -> int:
         hello = Hello(actor_id=args.actor_id, session=session, spec_digest=perception.digest)
         sender.connect(hello, args.learner_timeout_s)
         vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
-        env = stack.enter_context(_open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed))
-        teleop = stack.enter_context(_opened(ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed)))
+        env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
+        teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed)))
+        stack.enter_context(env)
         actor = RemoteActor(
             ActorLoop(
                 env,
@@ -164,11 +179,11 @@ def run_record(args: RecordArgs) -> int:
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
         vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
-        env = stack.enter_context(_open_env(task, vision, args.robot, "recorder", args.token_file, env_seed))
-        expert = ScriptedTeleop(task, env, skill=args.skill, seed=teleop_seed, is_demonstrating=True)
-        teleop = stack.enter_context(_opened(expert))
+        env = _open_env(task, vision, args.robot, "recorder", args.token_file, env_seed)
+        teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed, is_demonstrating=True)))
+        stack.enter_context(env)
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
-        loop = ActorLoop(
+        loop = DiscardingLoop(
             env,
             stop.guard(lambda _: idle),
             teleop,
@@ -242,6 +257,27 @@ def _open_env(task: Task, vision: Vision | None, url: str, owner: str, token_fil
     """Return an environment that connects when it is entered."""
     sys.setswitchinterval(GIL_INTERVAL_S)
     return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), vision=vision, seed=seed)
+
+
+def _teleop(args: TeleopArgs, task: Task, env: ArmEnv, seed: int, *, is_demonstrating: bool = False) -> Teleop:
+    """Return the device that was chosen; open it before the robot, so that one that is missing leaves the arm alone.
+
+    Raises:
+        ConfigError: this robot, or this task, does not allow the choice.
+    """
+    match args.teleop:
+        case TeleopKind.SPACEMOUSE:
+            check_person(env.robot.health())
+            states = {"": lambda: env.state}
+            spec = task.config.action.spec
+            return make_spacemouse(spec, args.spacemouse, states, is_demonstrating=is_demonstrating)
+        case TeleopKind.NONE if is_demonstrating:
+            raise ConfigError("--teleop none: then nobody demonstrates; give --teleop spacemouse or scripted")
+        case TeleopKind.NONE:
+            return NoTeleop(task.config.action.spec)
+        case TeleopKind.AUTO | TeleopKind.SCRIPTED:
+            check_scripted(args.teleop, env.robot.health(), is_mock=args.mock_robot)
+            return ScriptedTeleop(task, env, skill=args.skill, seed=seed, is_demonstrating=is_demonstrating)
 
 
 @contextmanager

@@ -4,17 +4,21 @@ import contextlib
 import operator
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.cameras.depth import unstack
 from actors.cameras.interface import Camera, Frame
+from actors.cameras.realsense import RealSenseCamera, RealSenseSource
 from actors.cameras.robot import PolledRobotCamera, RobotCamera
 from actors.cameras.uvc import UvcCamera
 from serl_core.clock import Clock
-from serl_core.config import CameraConfig, CameraSource, Crop, ObservationConfig
+from serl_core.config import ObservationConfig
 from serl_core.envs.vision import Sight
 from serl_core.errors import CameraFault, ConfigError
+from serl_core.image_config import CameraConfig, CameraSource, Crop, depth_name
 from serl_core.robots.interface import Robot
 from serl_core.robots.pictures import opencv
 
@@ -156,11 +160,7 @@ class CameraVision:
 
 
 def make_camera(config: CameraConfig, robot: Robot, now: Clock) -> Camera:
-    """Return the camera that a config describes, not open yet.
-
-    Raises:
-        ConfigError: its source needs a driver that is not there.
-    """
+    """Return the camera that a config describes, not open yet."""
     device = config.device or config.name
     match config.source:
         case CameraSource.ROBOT:
@@ -170,18 +170,29 @@ def make_camera(config: CameraConfig, robot: Robot, now: Clock) -> Camera:
         case CameraSource.UVC:
             return UvcCamera(config.name, device, size=config.capture, now=now)
         case CameraSource.REALSENSE:
-            raise ConfigError(
-                f"camera {config.name!r}: CameraSource.REALSENSE comes with the RealSense driver, which is not in this "
-                f"version; use CameraSource.UVC or CameraSource.ROBOT"
+            source = RealSenseSource(
+                device,
+                size=config.capture,
+                rate_hz=config.capture_hz,
+                exposure_us=config.exposure_us,
+                depth_m=config.depth_m,
+                playback_file=config.playback_file,
+                now=now,
             )
+            return RealSenseCamera(config.name, source, now=now)
 
 
-def cut(frame: Image, config: CameraConfig) -> dict[str, Image]:
+def cut(frame: Image, config: CameraConfig, *, blend: bool = True) -> dict[str, Image]:
     """Return the images that a config makes of a captured frame [h w 3], by name and in its order; read-only.
 
     Raises:
         ConfigError: a crop leaves the frame.
     """
+    if config.depth_m is not None:
+        picture, depth = unstack(frame)
+        colour = replace(config, depth_m=None)
+        depths = cut(depth, colour, blend=False)
+        return cut(picture, colour) | {depth_name(name): image for name, image in depths.items()}
     height, width = frame.shape[:2]
     crops = config.crops or (Crop(name=config.name, left=0, top=0, width=width, height=height),)
     images = {}
@@ -192,17 +203,22 @@ def cut(frame: Image, config: CameraConfig) -> dict[str, Image]:
                 f"Crop {crop.name!r} of camera {config.name!r}: columns {crop.left} to {right} and rows {crop.top} to "
                 f"{bottom} leave the frame of {width} columns and {height} rows; move or shrink the crop"
             )
-        images[crop.name] = resize(frame[crop.top : bottom, crop.left : right], config.height, config.width)
+        images[crop.name] = resize(frame[crop.top : bottom, crop.left : right], config.height, config.width, blend)
     return images
 
 
-def resize(image: Image, height: int, width: int) -> Image:
-    """Return `image` [h w 3] at another size, read-only: itself if it has it, by area when shrinking, else linear."""
+def resize(image: Image, height: int, width: int, blend: bool = True) -> Image:
+    """Return `image` [h w 3] at another size, read-only: itself if it has it, by area when shrinking, else linear.
+
+    Args:
+        blend: otherwise each pixel is the nearest one of `image`: between two depths there is nothing.
+    """
     if image.shape[:2] == (height, width):
         resized: Image = np.ascontiguousarray(image)
     else:
         cv2 = opencv("Pictures of another size than the camera's")
         shrinks = height <= image.shape[0] and width <= image.shape[1]
-        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        smooth = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized = cv2.resize(image, (width, height), interpolation=smooth if blend else cv2.INTER_NEAREST)
     resized.flags.writeable = False
     return resized

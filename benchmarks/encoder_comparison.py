@@ -15,9 +15,10 @@ from actors.main import load_acting_policy
 from examples.ram_insertion_pixels import TASK
 from serl_core.cli.demo import RECIPES, Observations
 from serl_core.cli.train import TrainArgs, open_env, train
-from serl_core.config import EncoderConfig, EncoderKind, RewardConfig
+from serl_core.config import RewardConfig
 from serl_core.envs.resets import start_grid
 from serl_core.envs.task import Task
+from serl_core.image_config import EncoderConfig, EncoderKind
 from serl_core.networks.perception import perception_for
 
 DEMO_TRIALS, TRIALS = 50, 30

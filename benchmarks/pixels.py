@@ -29,13 +29,14 @@ from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from serl_core.agents.policy import ActingPolicy
 from serl_core.agents.sac import Sac, SacConfig
-from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, RewardConfig
+from serl_core.config import RewardConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.data.rings import stored_shapes
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.task import Task
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind
 from serl_core.networks import resnet, small_cnn
 from serl_core.networks.compilation import enable_compilation_cache
 from serl_core.networks.frozen import FrozenEncoder

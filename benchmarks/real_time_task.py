@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from examples.ram_insertion_pixels import CONFIG as FROM_PIXELS
 from examples.ram_insertion_pixels import expert
-from serl_core.config import EncoderConfig, EncoderKind, RewardConfig
+from serl_core.config import RewardConfig
 from serl_core.envs.task import Task
+from serl_core.image_config import EncoderConfig, EncoderKind
 
 CONFIG = replace(
     FROM_PIXELS,

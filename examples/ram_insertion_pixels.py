@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from examples.ram_insertion import CONFIG as FROM_STATE
 from examples.ram_insertion import TARGET_POSE, expert
-from serl_core.config import CameraConfig, ObservationConfig, PoseFrame, RewardConfig, RewardKind
+from serl_core.config import ObservationConfig, PoseFrame, RewardConfig, RewardKind
 from serl_core.envs.task import Task
+from serl_core.image_config import CameraConfig
 
 # The tool's height with the stick seated and pressed, as one would measure it once on an arm: 86 % of the frames of a
 # recording's successes, and hardly one of a stick that is in the socket askew, which a picture does not tell.

@@ -1,7 +1,8 @@
 """The HTTP and WebSocket API, v1, on one page.
 
-Every handler runs on the event loop and never waits for the arm, so requests are served one at a
-time. Bodies are decoded strictly by msgspec; a refusal is the problem reply of FAULTS.md 1.1.
+Handlers run on the event loop and do not wait for the arm, so requests are served one at a time; the few
+that must wait for its driver run on a thread. Bodies are decoded strictly by msgspec; a refusal is the
+problem reply of FAULTS.md 1.1.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from starlette.websockets import WebSocketDisconnect
 from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, Guard
 from robot_servers.limits import Refusal
 from robot_servers.service import RobotService
-from serl_core.errors import ConfigError
+from serl_core.errors import ConfigError, RobotError
 from serl_core.robots import messages
 from serl_core.robots.messages import (
     API_VERSION,
@@ -57,13 +58,20 @@ class Route(NamedTuple):
     takes: type[Message]
     returns: type[Message]
     call: Callable[[Any], Message]
+    waits: bool = False  # for the arm's driver, perhaps for seconds: on a thread, so that a stop gets through
 
 
-def create_app(service: RobotService, token: str, hosts: Collection[str] = LOCAL_HOSTS) -> FastAPI:
-    """Return the API of a started service."""
+def create_app(
+    service: RobotService,
+    token: str,
+    hosts: Collection[str] = LOCAL_HOSTS,
+    tokenless_paths: Collection[str] = (),
+) -> FastAPI:
+    """Return the API of a started service; `tokenless_paths`, added to it later, need no token on this machine."""
     app = FastAPI(title="serl robot server", version=API_VERSION, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, token=token, hosts=hosts)
+    app.add_middleware(Guard, token=token, hosts=hosts, tokenless_paths=tokenless_paths)
     app.add_exception_handler(Refusal, _answer_refusal)
+    app.add_exception_handler(RobotError, _answer_robot_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     routes = (
         Route("/v1/lease", messages.LeaseRequest, Lease, service.lease),
@@ -73,8 +81,8 @@ def create_app(service: RobotService, token: str, hosts: Collection[str] = LOCAL
         Route("/v1/joint_reset", messages.JointResetCommand, Job, service.joint_reset),
         Route("/v1/impedance", messages.ImpedanceCommand, RobotState, service.impedance),
         Route("/v1/gripper", messages.GripperCommand, RobotState, service.gripper),
-        Route("/v1/load", messages.LoadCommand, RobotState, service.load),
-        Route("/v1/recover", messages.RecoverCommand, RobotState, service.recover),
+        Route("/v1/load", messages.LoadCommand, RobotState, service.load, waits=True),
+        Route("/v1/recover", messages.RecoverCommand, RobotState, service.recover, waits=True),
         Route("/v1/resume", messages.EpochCommand, RobotState, service.resume),
         Route("/v1/sim/advance", messages.SimAdvanceCommand, RobotState, service.sim_advance),
         Route("/v1/sim/reset", messages.SimResetCommand, RobotState, service.sim_reset),
@@ -133,9 +141,11 @@ async def _stream_step(service: RobotService, message: AsgiMessage) -> bytes:
         text = message.get("text")
         if text is None:
             raise Refusal(415, "type", "the stream takes JSON text, not bytes")
-        deadline_s += service.stream_step(_decode(text, StreamCommand))
+        deadline_s += service.stream_step(decode_body(text, StreamCommand))
     except Refusal as refusal:
         return messages.encode(refusal.problem())
+    except RobotError as error:
+        return messages.encode(Refusal(503, "driver", str(error)).problem())
     await _sleep_until(deadline_s)
     return messages.encode(service.state())
 
@@ -152,12 +162,13 @@ async def _sleep_until(deadline_s: float) -> None:
 
 def _endpoint(route: Route) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return _reply(route.call(_decode(await _body(request), route.takes)))
+        command = decode_body(await read_body(request), route.takes)
+        return _reply(await asyncio.to_thread(route.call, command) if route.waits else route.call(command))
 
     return endpoint
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
     """Return the body of a request; refuse one that is large (413) or slow (408)."""
     body = bytearray()
     try:
@@ -171,7 +182,7 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decode(body: bytes | str, kind: type[M]) -> M:
+def decode_body(body: bytes | str, kind: type[M]) -> M:
     """Return the message in `body`; refuse what is malformed (400) or of a wrong type or value (422)."""
     try:
         message = messages.decode(body, kind)
@@ -235,6 +246,10 @@ def _problem(problem: Problem) -> Response:
 
 async def _answer_refusal(request: Request, error: Exception) -> Response:
     return _problem(cast(Refusal, error).problem())
+
+
+async def _answer_robot_error(request: Request, error: Exception) -> Response:
+    return _problem(Refusal(503, "driver", str(error)).problem())
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """Who may talk to the server: a bearer token, the right Host, and no web page (SAFETY.md 2.2)."""
 
 import hmac
+import ipaddress
 import os
 import secrets
 import stat
@@ -45,13 +46,22 @@ def load_or_create_token(path: Path) -> str:
 class Guard:
     """ASGI middleware: refuses whatever has a wrong Host, an Origin, no token, a wrong type or too large a body.
 
-    It answers before the body is read. `hosts` are names without a port.
+    It answers before the body is read. `hosts` are names without a port. `tokenless_paths` need no token from a
+    client on this machine; one that is sent must be right.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, hosts: Collection[str] = LOCAL_HOSTS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        hosts: Collection[str] = LOCAL_HOSTS,
+        tokenless_paths: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._authorization = f"Bearer {token}".encode()
         self._hosts = frozenset(hosts)
+        self._tokenless_paths = frozenset(tokenless_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through to the app, or refuse it."""
@@ -75,7 +85,8 @@ class Guard:
         if scope["path"] in OPEN_PATHS:
             return
         given = headers.get(b"authorization", b"")
-        if not hmac.compare_digest(given, self._authorization):
+        is_exempt = scope["path"] in self._tokenless_paths and not given and _is_from_here(scope)
+        if not is_exempt and not hmac.compare_digest(given, self._authorization):
             detail = "no token or a wrong one; send `Authorization: Bearer` with the server's token file"
             raise Refusal(401, "token", detail, field="Authorization")
         if scope["path"] == STOP_PATH:
@@ -87,6 +98,15 @@ class Guard:
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if has_body and kind != b"application/json":
             raise Refusal(415, "type", "the body must be application/json", field="Content-Type")
+
+
+def _is_from_here(scope: Scope) -> bool:
+    """Return whether the client is on this machine."""
+    client = scope.get("client")
+    try:
+        return client is not None and ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
 
 
 async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:

@@ -27,6 +27,11 @@ QUATERNION_NORM_TOLERANCE = 1e-2
 MAX_CONFIGURABLE_SPEED_M_S = 0.5  # even the local file may not ask for more
 LARGEST_WRENCH_N = 50.0  # per axis, on top of the impedance, as much as its spring
 
+# Beyond these the arm's own reflexes come late (SAFETY 1.2). The wrist's are franka_ros' defaults: above the 11 Nm to
+# which a profile may raise a lower one.
+LARGEST_COLLISION_TORQUE_NM: Vector7 = (40.0, 40.0, 40.0, 40.0, 16.0, 14.0, 12.0)
+LARGEST_COLLISION_FORCE_N: Vector6 = (50.0, 50.0, 50.0, 25.0, 25.0, 25.0)
+
 # Damping is judged against the critical damping of a typical effective inertia at the tool.
 EFFECTIVE_MASS_KG = 1.0
 EFFECTIVE_INERTIA_KG_M2 = 0.1
@@ -99,6 +104,11 @@ class SafetyLimits(Message, frozen=True):
     wrench_force_n: float = 20.0  # feed-forward, per axis
     wrench_torque_nm: float = 5.0
     wrench_timeout_s: float = 0.1
+    # The arm stops itself above these (a reflex): joints 1 to 7; N along, then Nm about the axes at its tool. The
+    # defaults are franka_ros'.
+    collision_torque_nm: Vector7 = (20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0)
+    collision_force_n: Vector6 = (20.0, 20.0, 20.0, 25.0, 25.0, 25.0)
+    unsafe_thresholds: bool = False  # allows collision thresholds of any height
 
     def __post_init__(self) -> None:
         for axis, low, high in zip("xyz", self.box_low_m, self.box_high_m, strict=True):
@@ -118,6 +128,15 @@ class SafetyLimits(Message, frozen=True):
         _require("wrench_force_n", self.wrench_force_n, 0.0, LARGEST_WRENCH_N)
         _require("wrench_torque_nm", self.wrench_torque_nm, 0.0, 25.0)
         _require("wrench_timeout_s", self.wrench_timeout_s, 0.01, 0.5)
+        self._check_thresholds("collision_torque_nm", self.collision_torque_nm, LARGEST_COLLISION_TORQUE_NM)
+        self._check_thresholds("collision_force_n", self.collision_force_n, LARGEST_COLLISION_FORCE_N)
+
+    def _check_thresholds(self, name: str, values: tuple[float, ...], largest: tuple[float, ...]) -> None:
+        for i, (value, limit) in enumerate(zip(values, largest, strict=True)):
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"{name}[{i}] must be above 0 and finite, got {value:g}")
+            if value > limit and not self.unsafe_thresholds:
+                raise ValueError(f"{name}[{i}] must be at most {limit:g} without unsafe_thresholds, got {value:g}")
 
 
 def load_limits(path: Path | None) -> SafetyLimits:

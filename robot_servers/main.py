@@ -10,20 +10,17 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, assert_never
 
-import tyro
 import uvicorn
 
 from robot_servers.app import create_app
+from robot_servers.arms import ArmOptions, Backend, ClockKind, GripperKind, make_backend
 from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, load_or_create_token
-from robot_servers.backend import RobotBackend
 from robot_servers.limits import load_limits
+from robot_servers.serl_arm import SerlArm
 from robot_servers.service import RobotService
-from robot_servers.sim.visuals import VisualPreset
 from serl_core.errors import ConfigError, SerlError
 from serl_core.robots.token import default_token_file
 from serl_core.scheduling import go_before_others
@@ -33,39 +30,18 @@ logger = logging.getLogger(__name__)
 GIL_INTERVAL_S = 0.0005  # the control loop must get its turn within a tick
 
 
-class Backend(Enum):
-    """Which arm."""
-
-    SIM = "sim"
-
-
-class ClockKind(Enum):
-    """What makes time pass in a simulation."""
-
-    LOCKSTEP = "lockstep"  # only when told, as fast as it can, the same to the bit for a seed
-    REAL_TIME = "real_time"
-
-
 @dataclass(frozen=True, kw_only=True)
-class RobotServerArgs:
+class RobotServerArgs(ArmOptions):
     """Serve one arm over HTTP and WebSocket."""
 
-    backend: Annotated[Backend, tyro.conf.EnumChoicesFromValues] = Backend.SIM
-    """Which arm."""
-    scene: str = "ram_insertion"
-    """What is in the simulator."""
-    clock: Annotated[ClockKind, tyro.conf.EnumChoicesFromValues] = ClockKind.REAL_TIME
-    """What makes simulated time pass."""
-    seed: int = 0
-    """Of the simulator's randomness."""
-    visuals: Annotated[VisualPreset, tyro.conf.EnumChoicesFromValues] = VisualPreset.PLAIN
-    """How the simulator's pictures look."""
-    target_filter_s: float = 0.02
-    """Time constant of the set-point's filter in the impedance law."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 5000
     """Port to listen on; 0 takes a free one."""
+    serl_routes: bool = False
+    """Answer HIL-SERL's routes too, without token or lease from this machine; the safety kernel stays in force."""
+    serl_clear_errors: bool = False
+    """Let a client of those routes clear a latched fault."""
     insecure_lan: bool = False
     """Listen on an address that others can reach, although the connection is not encrypted."""
     allowed_hosts: tuple[str, ...] = ()
@@ -92,13 +68,15 @@ def run_robot_server(args: RobotServerArgs) -> None:
         go_before_others()  # before there is any other thread
     if not _is_loopback(args.host) and not args.insecure_lan:
         raise ConfigError(f"host {args.host!r} can be reached by others, unencrypted; allow that with --insecure-lan")
+    _check_serl_options(args)
     limits = load_limits(args.limits_file)
     token = load_or_create_token(args.token_file or default_token_file())
     with bind(args.host, args.port) as listener:
         # A random start: an epoch from before a restart must never fit a new lease.
         first_epoch = secrets.randbelow(2**31)
-        service = RobotService(_backend(args), limits, audit_log=args.audit_log, first_epoch=first_epoch)
-        serve(service, token, listener, hosts=args.allowed_hosts, ready_file=args.ready_file)
+        service = RobotService(make_backend(args, limits), limits, audit_log=args.audit_log, first_epoch=first_epoch)
+        serl_arm = _serl_arm(service, args) if args.serl_routes else None
+        serve(service, token, listener, hosts=args.allowed_hosts, ready_file=args.ready_file, serl_arm=serl_arm)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -125,10 +103,22 @@ def create_server(
     *,
     hosts: tuple[str, ...] = (),
     ready_file: Path | None = None,
+    serl_arm: SerlArm | None = None,
 ) -> uvicorn.Server:
-    """Return the web server of a started service; `run([listener])` serves, `should_exit` ends it."""
+    """Return the web server of a started service; `run([listener])` serves, `should_exit` ends it.
+
+    HIL-SERL's routes are there when `serl_arm` is given.
+    """
+    names = (*LOCAL_HOSTS, _address(listener)[0], *hosts)
+    if serl_arm is None:
+        app = create_app(service, token, names)
+    else:
+        from robot_servers.serl_routes import SERL_PATHS, add_serl_routes  # scipy takes a while to import
+
+        app = create_app(service, token, names, tokenless_paths=SERL_PATHS)
+        add_serl_routes(app, serl_arm)
     config = uvicorn.Config(
-        create_app(service, token, (*LOCAL_HOSTS, _address(listener)[0], *hosts)),
+        app,
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -138,6 +128,7 @@ def create_server(
         ws_per_message_deflate=False,
         ws_max_size=MAX_BODY_BYTES,
         timeout_graceful_shutdown=1,
+        forwarded_allow_ips=["127.0.0.1", "::1"],  # nothing in the environment may say who counts as this machine
     )
     return _Server(config, service, url_of(listener), ready_file)
 
@@ -155,6 +146,7 @@ def serve(
     *,
     hosts: tuple[str, ...] = (),
     ready_file: Path | None = None,
+    serl_arm: SerlArm | None = None,
 ) -> None:
     """Start `service` and serve it on `listener` until told to end; the arm then holds."""
     sys.setswitchinterval(GIL_INTERVAL_S)
@@ -164,7 +156,8 @@ def serve(
         logger.info("robot server at %s: %s", url, service.health())
         if not _is_loopback(listener.getsockname()[0]):
             logger.warning("the robot server at %s can be reached by others, unencrypted", url)
-        create_server(service, token, listener, hosts=hosts, ready_file=ready_file).run([listener])
+        server = create_server(service, token, listener, hosts=hosts, ready_file=ready_file, serl_arm=serl_arm)
+        server.run([listener])
     finally:
         service.close()
         logger.info("robot server ended; the arm holds")
@@ -207,23 +200,16 @@ class _Server(uvicorn.Server):
         self._service.latch_stop("local_stop")
 
 
-def _backend(args: RobotServerArgs) -> RobotBackend:
-    match args.backend:
-        case Backend.SIM:
-            from robot_servers.sim.gl import import_mujoco  # only here: a real arm needs no simulator
+def _check_serl_options(args: RobotServerArgs) -> None:
+    if args.serl_clear_errors and not args.serl_routes:
+        raise ConfigError("--serl-clear-errors is about HIL-SERL's routes; give --serl-routes too, or leave it out")
+    if args.serl_routes and args.backend is Backend.SIM and args.clock is ClockKind.LOCKSTEP:
+        raise ConfigError("--serl-routes needs --clock real_time: HIL-SERL's clients move no simulated clock on")
 
-            import_mujoco()
-            from robot_servers.sim.backend import MujocoBackend
 
-            return MujocoBackend(
-                args.scene,
-                seed=args.seed,
-                is_lockstep=args.clock is ClockKind.LOCKSTEP,
-                target_filter_s=args.target_filter_s,
-                visuals=args.visuals.visuals,
-            )
-        case _:
-            assert_never(args.backend)
+def _serl_arm(service: RobotService, args: RobotServerArgs) -> SerlArm:
+    is_robotiq = args.backend is not Backend.SIM and args.gripper is GripperKind.ROBOTIQ
+    return SerlArm(service, may_clear_errors=args.serl_clear_errors, is_255_closed=is_robotiq)
 
 
 def _address(listener: socket.socket) -> tuple[str, int]:

@@ -49,3 +49,21 @@ def turned(quaternion: Quaternion, rate: Vector3, dt_s: float) -> Quaternion:
     nw = w * qw - x * qx - y * qy - z * qz
     norm = math.sqrt(nx * nx + ny * ny + nz * nz + nw * nw)
     return (nx / norm, ny / norm, nz / norm, nw / norm)
+
+
+def slerp(start: Quaternion, goal: Quaternion, share: float) -> Quaternion:
+    """Return the unit quaternion `share` of the way from `start` to `goal`, the short way round."""
+    ax, ay, az, aw = start
+    bx, by, bz, bw = goal
+    cosine = ax * bx + ay * by + az * bz + aw * bw
+    sign = 1.0 if cosine >= 0.0 else -1.0
+    angle = math.acos(min(1.0, abs(cosine)))
+    if angle < 1e-4:  # the sines below lose their digits, and a straight line is exact to 1e-9
+        from_start, from_goal = 1.0 - share, sign * share
+    else:
+        from_start = math.sin((1.0 - share) * angle) / math.sin(angle)
+        from_goal = sign * math.sin(share * angle) / math.sin(angle)
+    x, y = from_start * ax + from_goal * bx, from_start * ay + from_goal * by
+    z, w = from_start * az + from_goal * bz, from_start * aw + from_goal * bw
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    return (x / norm, y / norm, z / norm, w / norm)

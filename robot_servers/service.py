@@ -7,7 +7,8 @@ messages and raises `Refusal`, after which nothing has changed. In lockstep time
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -58,6 +59,7 @@ JOINT_RESET_TOLERANCE_RAD = 0.01
 MAX_ADVANCE_S = 10.0
 FIRST_READING_S = 1.0
 MAX_SEED = 2**63 - 1
+TURN_S = 0.01  # how long a command waits for another one of the driver's
 
 
 class RobotService:
@@ -139,7 +141,12 @@ class RobotService:
         kernel = self._kernel
         self._audit.flush()
         return msgspec.structs.replace(
-            reading, mode=kernel.mode, fault=kernel.fault, lease_epoch=kernel.leases.epoch, is_stale=is_stale
+            reading,
+            mode=kernel.mode,
+            fault=kernel.fault,
+            lease_epoch=kernel.leases.epoch,
+            is_stale=is_stale,
+            unsafe_thresholds=self.limits.unsafe_thresholds,
         )
 
     def truth(self) -> SimTruth:
@@ -219,7 +226,7 @@ class RobotService:
 
     def recover(self, command: RecoverCommand) -> RobotState:
         """Clear the latched fault that the client names; the arm holds where it is."""
-        with self._commands:
+        with self._turn():
             measured = measured_in(self.backend.state())
             with self._lock:
                 self._kernel.check_recover(command.epoch, command.cause)
@@ -244,7 +251,7 @@ class RobotService:
             check_range("gripper", command.gripper, 0.0, 1.0)
             gripper = GripperCommand(epoch=command.epoch, position=command.gripper)
             check_gripper(gripper, self.limits)
-        with self._commands:
+        with self._turn():
             self._track(command.epoch, command.sequence, command)
             if gripper is not None and gripper.position != self._gripper:
                 self._move_gripper(gripper)
@@ -255,13 +262,13 @@ class RobotService:
 
     def pose(self, command: PoseCommand) -> RobotState:
         """Follow a new target; return at once."""
-        with self._commands:
+        with self._turn():
             self._track(command.epoch, None, command)
         return self.state()
 
     def wrench(self, command: WrenchCommand) -> RobotState:
         """Push with a feed-forward wrench for a moment; return at once."""
-        with self._commands:
+        with self._turn():
             self._require_fresh()
             with self._lock:
                 self._kernel.push(command.epoch, command.wrench, self._liveness())
@@ -269,14 +276,14 @@ class RobotService:
 
     def move(self, command: MoveCommand) -> Job:
         """Start a minimum-jerk move."""
-        with self._commands:
+        with self._turn():
             self._require_fresh()
             with self._lock:
                 return self._kernel.move(command)
 
     def joint_reset(self, command: JointResetCommand) -> Job:
         """Start the slow joint-space move to the rest posture."""
-        with self._commands:
+        with self._turn():
             self._require_fresh()
             with self._lock:
                 self._kernel.check_joint_reset(command.epoch)
@@ -294,7 +301,7 @@ class RobotService:
 
     def impedance(self, command: ImpedanceCommand) -> RobotState:
         """Change gains and clips; they ramp."""
-        with self._commands:
+        with self._turn():
             self._require_free(command.epoch)
             check_impedance(command.params, self.limits)
             self.backend.set_impedance(command.params)
@@ -306,7 +313,7 @@ class RobotService:
 
     def gripper(self, command: GripperCommand) -> RobotState:
         """Start a gripper motion."""
-        with self._commands:
+        with self._turn():
             self._require_free(command.epoch)
             check_gripper(command, self.limits)
             self._move_gripper(command)
@@ -314,7 +321,7 @@ class RobotService:
 
     def load(self, command: LoadCommand) -> RobotState:
         """Tell the arm its payload, while it holds."""
-        with self._commands:
+        with self._turn():
             self._require_free(command.epoch)
             check_load(command, self.limits)
             if self._kernel.mode is not Mode.HOLD:
@@ -327,7 +334,7 @@ class RobotService:
 
     def sim_advance(self, command: SimAdvanceCommand) -> RobotState:
         """Move a lockstep simulation on."""
-        with self._commands:
+        with self._turn():
             simulator = self._simulator()
             if not simulator.is_lockstep:
                 raise Refusal(409, "real_time", "this simulation runs in real time; start it with --clock lockstep")
@@ -339,7 +346,7 @@ class RobotService:
 
     def sim_reset(self, command: SimResetCommand) -> RobotState:
         """Put the simulated arm at a pose at once; it holds there. Ends the fault of an arm outside the box."""
-        with self._commands:
+        with self._turn():
             simulator = self._simulator()
             with self._lock:
                 self._kernel.check_sim_reset(command.epoch)
@@ -359,6 +366,16 @@ class RobotService:
         return self._settled_state()
 
     # ---- inside
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one command at a time reach the driver; refuse the others while it takes long, as a recovery may."""
+        if not self._commands.acquire(timeout=-1 if self.backend.is_lockstep else TURN_S):
+            raise Refusal(409, "busy", "the arm's driver is still at another command; try again when it is done")
+        try:
+            yield
+        finally:
+            self._commands.release()
 
     def _servo(self, now_s: float, measured: Measured) -> Reference:
         kernel, backend = self._kernel, self.backend

@@ -7,7 +7,6 @@ so the learner never builds an environment.
 import hashlib
 import itertools
 import math
-import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -16,6 +15,8 @@ import numpy as np
 
 from serl_core.errors import ConfigError
 from serl_core.geometry import compose, tilt_rad
+from serl_core.image_config import NAME, REALSENSE_FIELDS, CameraConfig, EncoderConfig, depth_name
+from serl_core.ranges import above_zero, between
 from serl_core.robots.messages import ImpedanceParams, Vector3, Vector7
 from serl_core.types import ActionBlock, ActionSpec, EnvSpec
 
@@ -23,10 +24,8 @@ MAX_SPEED_M_S = 0.25  # SAFETY 1.4 rule 4: what the robot server allows by defau
 MAX_SPEED_RAD_S = 1.0
 MIN_CONTROL_HZ = 5.0  # SAFETY 1.5: the command watchdog holds the arm after 0.3 s
 SHOULDER_M = (0.0, 0.0, 0.333)
-NAME = re.compile(r"\A[0-9A-Za-z_-]{1,32}\Z")  # of cameras and images: becomes part of file and array names
 REACH_M = 0.855  # Franka's data sheet: from the shoulder to the flange
 FLANGE_TO_TCP_M = 0.107 + 0.1034
-MAX_CAPTURE = 4096  # pixels of a captured frame's side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class SafetyBox:
         for axis, low, high in zip("xyz", self.low_m, self.high_m, strict=True):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ConfigError(f"SafetyBox.{axis}: low must be below high, got {low} m and {high} m")
-        _between("SafetyBox.max_tilt_rad", self.max_tilt_rad, 0.0, math.pi, "rad")
+        between("SafetyBox.max_tilt_rad", self.max_tilt_rad, 0.0, math.pi, "rad")
 
     def contains(self, position_m: Vector3, margin_m: float = 0.0) -> bool:
         """Return whether a position lies inside, at least `margin_m` from every side."""
@@ -87,100 +86,6 @@ class ProprioScale:
     per_nm: float = 0.2
     per_joint_rad: float = 0.5
     per_joint_rad_s: float = 0.5
-
-
-class CameraSource(Enum):
-    """Where a camera's frames come from."""
-
-    ROBOT = "robot"  # the robot server's cameras: the simulator's
-    UVC = "uvc"  # a webcam, or a video file
-    REALSENSE = "realsense"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crop:
-    """A named rectangle of a captured frame, in its pixels; row 0 is at the top."""
-
-    name: str
-    left: int
-    top: int
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if self.left < 0 or self.top < 0 or self.width < 1 or self.height < 1:
-            raise ConfigError(
-                f"Crop {self.name!r}: left and top must be at least 0, width and height at least 1, got left "
-                f"{self.left}, top {self.top}, width {self.width}, height {self.height}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraConfig:
-    """One camera, and the images that the policy gets of it: each crop, or else the whole frame."""
-
-    name: str  # of the image too, when there is no crop
-    source: CameraSource = CameraSource.ROBOT
-    device: str = ""  # its name at the robot server, device path or number, file, or serial number; `name` if empty
-    height: int = 128  # of the images
-    width: int = 128
-    capture: tuple[int, int] | None = None  # height and width asked of the device; None: its own
-    crops: tuple[Crop, ...] = ()
-    max_age_s: float = 0.5  # an older frame ends the episode
-
-    def __post_init__(self) -> None:
-        _above_zero(f"CameraConfig.max_age_s of {self.name!r}", self.max_age_s, "s")
-        for side, pixels in (("height", self.height), ("width", self.width)):
-            if not 16 <= pixels <= 1024:
-                raise ConfigError(f"CameraConfig.{side} of {self.name!r}: must be 16 to 1024 pixels, got {pixels}")
-        if self.capture is not None and not all(16 <= pixels <= MAX_CAPTURE for pixels in self.capture):
-            raise ConfigError(
-                f"CameraConfig.capture of {self.name!r}: must be a height and a width of 16 to {MAX_CAPTURE} pixels, "
-                f"or None, got {self.capture}"
-            )
-
-    @property
-    def image_names(self) -> tuple[str, ...]:
-        """The names of the images, in order."""
-        return tuple(crop.name for crop in self.crops) or (self.name,)
-
-
-class EncoderKind(Enum):
-    """The frozen network that turns an image into features."""
-
-    AUTO = "auto"  # ResNet-10 where its weights are, else the small one
-    SMALL = "small"  # comes with the package, trained on the simulator's images
-    RESNET10 = "resnet10"  # HIL-SERL's, with its ImageNet weights
-    RANDOM = "random"  # the small one's shape, untrained: to compare with
-
-
-class ImageMode(Enum):
-    """What the learner keeps of an image."""
-
-    FEATURES = "features"  # what the actor's encoder made of it, once
-    PIXELS = "pixels"  # the image, encoded anew in each update after a random shift, as in the paper
-
-
-class FrameFormat(Enum):
-    """How images are kept in the log."""
-
-    PNG = "png"  # lossless
-    JPEG = "jpeg"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """How images become numbers."""
-
-    kind: EncoderKind = EncoderKind.AUTO
-    weights: str | None = None  # a safetensors file instead of the kind's usual one
-    mode: ImageMode = ImageMode.FEATURES
-    copies: int = 1  # in features mode: of each image, the first as it is, the others shifted at random
-    log_format: FrameFormat = FrameFormat.PNG
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.copies <= 3:
-            raise ConfigError(f"EncoderConfig.copies: must be 1 to 3, got {self.copies}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,8 +139,10 @@ class ObservationConfig:
             captured = f" {camera.capture[1]}x{camera.capture[0]}" if camera.capture else ""
             whole = f"{camera.name} ({camera.source.value}{captured})"
             crops = {crop.name: f", {crop.width}x{crop.height} at {crop.left},{crop.top}" for crop in camera.crops}
-            for name in camera.image_names:
+            for name in camera.picture_names:
                 origins[name] = f"{whole}{crops.get(name, '')}, as {camera.width}x{camera.height}"
+                if camera.depth_m:
+                    origins[depth_name(name)] = f"{origins[name]}, depth {camera.depth_m[0]} to {camera.depth_m[1]} m"
         return origins
 
 
@@ -272,12 +179,12 @@ class ResetConfig:
     def __post_init__(self) -> None:
         _check_pose("ResetConfig.pose", self.pose)
         for axis, value in zip("xyz", self.randomise_m, strict=True):
-            _between(f"ResetConfig.randomise_m.{axis}", value, 0.0, 1.0, "m")
-        _above_zero("ResetConfig.tolerance_m", self.tolerance_m, "m")
-        _above_zero("ResetConfig.tolerance_rad", self.tolerance_rad, "rad")
+            between(f"ResetConfig.randomise_m.{axis}", value, 0.0, 1.0, "m")
+        above_zero("ResetConfig.tolerance_m", self.tolerance_m, "m")
+        above_zero("ResetConfig.tolerance_rad", self.tolerance_rad, "rad")
         if self.tries < 1:
             raise ConfigError(f"ResetConfig.tries: must be at least 1, got {self.tries}")
-        _between("ResetConfig.randomise_rz_rad", self.randomise_rz_rad, 0.0, math.pi, "rad")
+        between("ResetConfig.randomise_rz_rad", self.randomise_rz_rad, 0.0, math.pi, "rad")
 
 
 class RewardKind(Enum):
@@ -299,8 +206,8 @@ class RewardConfig:
     tolerance_rad: float = 0.05
 
     def __post_init__(self) -> None:
-        _above_zero("RewardConfig.tolerance_m", self.tolerance_m, "m")
-        _above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")
+        above_zero("RewardConfig.tolerance_m", self.tolerance_m, "m")
+        above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")
         if self.frames < 1:
             raise ConfigError(f"RewardConfig.frames: must be at least 1, got {self.frames}")
         if self.tcp_z_m is not None and not -math.inf < self.tcp_z_m[0] < self.tcp_z_m[1] < math.inf:
@@ -333,7 +240,7 @@ class TaskConfig:
     )  # while the arm resets
 
     def __post_init__(self) -> None:
-        _between("TaskConfig.control_hz", self.control_hz, MIN_CONTROL_HZ, 100.0, "Hz")
+        between("TaskConfig.control_hz", self.control_hz, MIN_CONTROL_HZ, 100.0, "Hz")
         _check_pose("TaskConfig.target_pose", self.target_pose)
         if self.time_limit_steps < 1:
             raise ConfigError(f"TaskConfig.time_limit_steps: must be at least 1, got {self.time_limit_steps}")
@@ -409,21 +316,12 @@ class TaskConfig:
         observation = replace(self.observation, encoder=EncoderConfig())
         config = msgspec.to_builtins(replace(self, observation=observation))
         for camera in config["observation"]["cameras"]:
-            if camera["capture"] is None:  # so digests from before there was this field stay what they were
-                del camera["capture"]
+            for name in ("capture", *REALSENSE_FIELDS):
+                if camera[name] is None:  # so digests from before there was this field stay what they were
+                    del camera[name]
         encoded = msgspec.json.encode(config, order="sorted")
         task = hashlib.sha256(encoded).hexdigest()[:16]
         return f"{task}+{features}" if features else task
-
-
-def _between(name: str, value: float, low: float, high: float, unit: str) -> None:
-    if not low <= value <= high:  # also refuses NaN
-        raise ConfigError(f"{name}: must be {low} to {high} {unit}, got {value}")
-
-
-def _above_zero(name: str, value: float, unit: str) -> None:
-    if not 0.0 < value < math.inf:
-        raise ConfigError(f"{name}: must be above 0 {unit} and finite, got {value}")
 
 
 def _check_pose(name: str, pose: Vector7) -> None:

@@ -204,7 +204,7 @@ class MujocoBackend:
                 jacobian=tuple(map(tuple, world.jacobian.tolist())),
                 gripper=world.opening(),
                 mode=Mode.HOLD,
-                reference_pose=(*self._law.position_m, *self._law.quaternion),
+                reference_pose=self._law.target.pose,
                 fault=self.fault(),
                 truth=world.truth(),
             )

@@ -14,6 +14,7 @@ from robot_servers.rotations import rotated
 from robot_servers.sim.gains import RampedGains
 from robot_servers.sim.kinematics import JOINTS, rotation_error
 from robot_servers.sim.model import PERIOD_S, REST_Q
+from robot_servers.target_filter import TargetFilter
 from serl_core.robots.messages import ImpedanceParams
 
 Floats = NDArray[np.float64]
@@ -77,9 +78,7 @@ class ImpedanceLaw:
             params: gains and clips, checked by the safety kernel.
             target_filter_s: time constant of the reference's filter; 0 for none.
         """
-        self.position_m = [0.0, 0.0, 0.0]  # the filtered reference
-        self.quaternion = [0.0, 0.0, 0.0, 1.0]  # xyzw
-        self._share = 1.0 if target_filter_s <= 0 else -math.expm1(-PERIOD_S / target_filter_s)
+        self.target = TargetFilter(target_filter_s)
         self.gains = RampedGains(params)
         self._integral = [0.0] * 6
         self._ticks = 0
@@ -94,20 +93,14 @@ class ImpedanceLaw:
 
     def restart(self, position_m: Floats, quaternion: Floats) -> None:
         """Hold `position_m` [3] and `quaternion` [4] xyzw from now on: filter there, integral zero."""
-        self.position_m = position_m.tolist()
-        self.quaternion = quaternion.tolist()
+        px, py, pz = position_m.tolist()
+        self.target.restart((px, py, pz, *quaternion.tolist()))
         self._integral = [0.0] * 6
         self._ticks = 0
 
     def follow(self, reference: Reference) -> bool:
         """Move the filtered reference on by one tick; False, and nothing moves, if `reference` is not finite."""
-        position, quaternion = reference.position_m.tolist(), reference.quaternion.tolist()
-        if not math.isfinite(sum(position) + sum(quaternion)):
-            return False
-        share = self._share
-        self.position_m = [old + share * (new - old) for old, new in zip(self.position_m, position, strict=True)]
-        self.quaternion = _slerp(self.quaternion, quaternion, share)
-        return True
+        return self.target.follow(reference, PERIOD_S)
 
     def torque(
         self,
@@ -129,8 +122,8 @@ class ImpedanceLaw:
             wrench: feed-forward, tool frame [6].
         """
         x, y, z = position_m.tolist()
-        to_x, to_y, to_z = self.position_m
-        error = (to_x - x, to_y - y, to_z - z, *rotation_error(self.quaternion, quaternion.tolist()))
+        to_x, to_y, to_z, *turn = self.target.pose
+        error = (to_x - x, to_y - y, to_z - z, *rotation_error(turn, quaternion.tolist()))
         twist = np.matmul(jacobian, dq, out=self._twist).tolist()
         force = []
         for axis, (stiffness, damping, ki, most_down, most_up) in enumerate(self.gains.axes):
@@ -162,21 +155,3 @@ class ImpedanceLaw:
         pull *= stiffness
         pull -= np.multiply(dq, 2.0 * math.sqrt(stiffness), out=self._damping)
         return np.matmul(self._projector, pull, out=self._damping)
-
-
-def _slerp(start: list[float], end: list[float], share: float) -> list[float]:
-    """Return the unit quaternion `share` of the way from `start` to `end`, the short way round."""
-    ax, ay, az, aw = start
-    bx, by, bz, bw = end
-    cosine = ax * bx + ay * by + az * bz + aw * bw
-    sign = 1.0 if cosine >= 0.0 else -1.0
-    angle = math.acos(min(1.0, abs(cosine)))
-    if angle < 1e-4:  # the sines below lose their digits, and a straight line is exact to 1e-9
-        from_start, from_end = 1.0 - share, sign * share
-    else:
-        from_start = math.sin((1.0 - share) * angle) / math.sin(angle)
-        from_end = sign * math.sin(share * angle) / math.sin(angle)
-    x, y = from_start * ax + from_end * bx, from_start * ay + from_end * by
-    z, w = from_start * az + from_end * bz, from_start * aw + from_end * bw
-    norm = math.sqrt(x * x + y * y + z * z + w * w)
-    return [x / norm, y / norm, z / norm, w / norm]

@@ -1,20 +1,28 @@
 """`serl classifier record|train|eval|review`: from labelled frames to a reward classifier, and back to correct them."""
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from actors.teleop.puck import SpaceMouseConfig
 from serl_core.cli.processes import ended_by_signals
-from serl_core.config import FrameFormat, TaskConfig
+from serl_core.config import TaskConfig
 from serl_core.data.labelled_frames import LabelledFrames, require_images
 from serl_core.envs.task import Task, load_task
 from serl_core.errors import ConfigError
+from serl_core.image_config import FrameFormat
+
+if TYPE_CHECKING:
+    from actors.label_buttons import ButtonLabel
+    from actors.label_key import KeyLabel
+    from actors.teleop.puck_thread import PuckThread
 
 CONTACT_SHEET = "contact_sheet.png"
-REACTION_S = 0.5  # of a person who labels by key
+REACTION_S = 0.5  # of a person who labels
+HELD = {"key": "the space bar", "button": "the SpaceMouse's button"}  # while the task is done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +33,20 @@ class RecordFrames:
     out: Path  # folder of the frames; new episodes are added
     positives: int = 200
     negatives: int = 1000
-    label: Literal["truth", "key"] = "truth"  # of the simulator, or a person holding the space bar while it is done
+    label: Literal["truth", "key", "button"] = "truth"
+    """Of the simulator, or a person who holds the space bar, or a SpaceMouse's button, while the task is done."""
+    label_buttons: tuple[str, ...] = ("last",)
+    """The SpaceMouse's, by name; "first" and "last" are the ends of its list of buttons."""
+    teleop: Literal["hand", "spacemouse"] = "hand"
+    """How a person moves a real arm: by its tool, or with a SpaceMouse."""
+    spacemouse: SpaceMouseConfig = field(default_factory=SpaceMouseConfig)
     robot: str = "http://127.0.0.1:5000"
     token_file: Path | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.spacemouse.devices) > 1:
+            raise ConfigError(f"--spacemouse.devices: one arm is recorded here, got {self.spacemouse.devices}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,33 +116,65 @@ def _record(args: RecordFrames) -> None:
         scripted_episode,
         truth_label,
     )
-    from actors.label_key import KeyLabel, terminal_keys
+    from actors.teleop.spacemouse import make_spacemouse
     from actors.vision import CameraVision
     from serl_core.robots.http_client import HttpRobot
 
     task = _task_with_images(args.task)
     with ended_by_signals(), ExitStack() as stack:
-        by_key = KeyLabel(stack.enter_context(terminal_keys())) if args.label == "key" else None
+        puck = _open_puck(args, stack)
+        person = _person(args, puck, stack)
         robot = stack.enter_context(closing(HttpRobot(args.robot, owner="classifier", token_file=args.token_file)))
         robot.connect()
         health = robot.health()
-        if by_key is None and not health.is_simulated:
-            raise ConfigError("--label: truth is the simulator's, and this robot is real; use --label key")
+        if person is None and not health.is_simulated:
+            raise ConfigError("--label: truth is the simulator's, and this robot is real; use --label key or button")
         vision = stack.enter_context(closing(CameraVision(task.config.observation)))
         vision.open(robot)
         recorder = FrameRecorder(
             task,
             robot,
             vision,
-            by_key or truth_label,
+            person or truth_label,
             is_lockstep=health.clock == "lockstep",
-            reaction_steps=round(REACTION_S * task.config.control_hz) if by_key else 0,
-            begin_label=by_key.begin_episode if by_key else None,
+            reaction_steps=round(REACTION_S * task.config.control_hz) if person else 0,
+            begin_label=person.begin_episode if person else None,
         )
-        make = scripted_episode if health.is_simulated else handled_episode
-        wanted = Wanted(args.positives, args.negatives)
-        count = record_frames(make(task, recorder, seed=args.seed), wanted, args.out)
+        if args.teleop == "spacemouse" and puck is not None:
+            teleop = make_spacemouse(task.config.action.spec, args.spacemouse, {"": recorder.now}, pucks=[puck])
+            episode = handled_episode(task, recorder, seed=args.seed, teleop=teleop, held=HELD.get(args.label))
+        elif health.is_simulated:
+            episode = scripted_episode(task, recorder, seed=args.seed)
+        else:
+            episode = handled_episode(task, recorder, seed=args.seed, held=HELD.get(args.label))
+        count = record_frames(episode, Wanted(args.positives, args.negatives), args.out)
     print(f"{count.positives} positive and {count.negatives} negative frames in {args.out}")
+
+
+def _open_puck(args: RecordFrames, stack: ExitStack) -> "PuckThread | None":
+    """Return the SpaceMouse that labels or moves the arm, open until `stack` closes; None if neither is asked for."""
+    from actors.teleop.puck_device import PuckDevice
+    from actors.teleop.puck_thread import PuckThread
+
+    if args.label != "button" and args.teleop != "spacemouse":
+        return None
+    puck = PuckThread(PuckDevice(*args.spacemouse.devices))
+    puck.open()
+    stack.callback(puck.close)
+    return puck
+
+
+def _person(args: RecordFrames, puck: "PuckThread | None", stack: ExitStack) -> "KeyLabel | ButtonLabel | None":
+    """Return what the person who labels presses; None if it is not a person."""
+    from actors.label_buttons import ButtonLabel, check_label_buttons
+    from actors.label_key import KeyLabel, terminal_keys
+
+    if args.label == "key":
+        return KeyLabel(stack.enter_context(terminal_keys()))
+    if args.label == "button" and puck is not None:
+        check_label_buttons(puck.read(), args.label_buttons)
+        return ButtonLabel(puck.read, args.label_buttons)
+    return None
 
 
 def _train(args: TrainOnFrames) -> None:

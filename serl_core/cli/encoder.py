@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from robot_servers.sim.gl import import_mujoco
 from robot_servers.sim.visuals import VisualRandomisation, Visuals
-from serl_core.config import EncoderConfig, EncoderKind
 from serl_core.errors import ConfigError, RobotError
+from serl_core.image_config import EncoderConfig, EncoderKind
 from serl_core.networks.compilation import enable_compilation_cache
 from serl_core.networks.frozen import load_encoder
 from serl_core.networks.pretraining import LabelledImages, pretrain, probe

@@ -29,6 +29,9 @@ COMMANDS = {
     "demo": Command("serl_core.cli.demo", "DemoArgs", "run_demo", "record, train, evaluate and report, in simulation"),
     "train": Command("serl_core.cli.train", "TrainArgs", "run_train", "train in one process, reproducible to the bit"),
     "robot-server": Command("robot_servers.main", "RobotServerArgs", "run_robot_server", "serve one arm over HTTP"),
+    "franky-sim": Command(
+        "robot_servers.franky_sim", "FrankySimArgs", "run_franky_sim", "a simulated FR3 for libfranka"
+    ),
     "learner": Command("learners.main", "LearnerArgs", "run_learner", "train from what the actors send", niceness=5),
     "actor": Command("actors.main", "ActorArgs", "run_actor", "run the policy on the arm, take in corrections"),
     "record": Command("actors.main", "RecordArgs", "run_record", "record demonstrations"),
@@ -39,10 +42,18 @@ COMMANDS = {
     "report": Command("serl_core.cli.report", "ReportArgs", "run_report", "write a run's report.html anew"),
     "weights": Command("serl_core.cli.weights", "WeightsArgs", "run_weights", "convert ResNet-10's published weights"),
     "encoder": Command("serl_core.cli.encoder", "EncoderArgs", "run_encoder", "train the small image encoder anew"),
+    "robot": Command("serl_core.cli.robot", "RobotArgs", "run_robot", "where, jog, stop, resume, recover, compliance"),
     "doctor": Command("serl_core.cli.doctor", "DoctorArgs", "run_doctor", "check this machine, or a run's files"),
 }
 
 EXIT_ERROR = 2
+
+EXTRAS = {
+    "franky": "server,franka",
+    "franky_sim": "franka-sim",
+    "panda_py": "server,panda",
+    "pymodbus": "server,robotiq",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,6 +78,11 @@ def main(argv: list[str] | None = None) -> int:
         return run(args) or 0
     except SerlError as error:
         print(f"serl {name}: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except ModuleNotFoundError as error:  # a driver's library, imported once the driver is chosen
+        if error.name not in EXTRAS:
+            raise
+        print(f"serl {name}: {_missing(error.name)}", file=sys.stderr)
         return EXIT_ERROR
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"serl {name}: {error}", file=sys.stderr)
@@ -97,11 +113,18 @@ def _load(command: Command) -> tuple[Any, Callable[[Any], int | None]]:
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("serl_core", "actors", "learners", "robot_servers"):
             raise
-        raise SerlError(
-            f"the package {error.name!r} is missing; install the extra that has it, "
-            "such as pip install 'serl[server,sim,learner]'"
-        ) from None
+        raise SerlError(_missing(error.name)) from None
     return getattr(module, command.args), getattr(module, command.run)
+
+
+def _missing(package: str | None) -> str:
+    """Return the sentence about a package that is not installed."""
+    if package in EXTRAS:
+        return f"the package {package!r} is missing; pip install 'serl[{EXTRAS[package]}]'"
+    return (
+        f"the package {package!r} is missing; install the extra that has it, "
+        "such as pip install 'serl[server,sim,learner]'"
+    )
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ class TrainingProgress:
 
         return [
             ("env steps", f"{number('env_steps', '.0f')} of {self._steps}"),
-            ("success (20 episodes)", number("autonomous_success_20", ".0f", 100) + " %"),
-            ("interventions (20 episodes)", number("intervention_rate_20", ".0f", 100) + " %"),
+            ("success (20 episodes)", number("autonomous_success_20", ".0f", 100.0) + " %"),
+            ("interventions (20 episodes)", number("intervention_rate_20", ".0f", 100.0) + " %"),
             ("cycle time", number("cycle_time_s_20", ".2f") + " s"),
             ("updates/s", number("updates_per_s", ".0f")),
             ("UTD", number("utd_ratio", ".1f")),

@@ -5,8 +5,8 @@ import struct
 import numpy as np
 from jaxtyping import UInt8
 
-from serl_core.config import FrameFormat
 from serl_core.errors import DataError
+from serl_core.image_config import FrameFormat
 from serl_core.robots.messages import PictureFormat
 from serl_core.robots.pictures import pack, unpack
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from serl_core.config import FrameFormat, TaskConfig
+from serl_core.config import TaskConfig
 from serl_core.data.episode_file import SUFFIX, write_atomically
 from serl_core.data.frames import compress, decompress
 from serl_core.errors import ConfigError, DataError
+from serl_core.image_config import FrameFormat
 
 VERSION = 1
 FACTS = "labelled_frames"

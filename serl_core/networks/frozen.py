@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float16, UInt8
 
-from serl_core.config import EncoderConfig, EncoderKind
 from serl_core.errors import ConfigError
+from serl_core.image_config import EncoderConfig, EncoderKind
 from serl_core.networks import resnet, small_cnn
 from serl_core.networks.compilation import cache_folder
 from serl_core.networks.weights import check_weights, load_weights

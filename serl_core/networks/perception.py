@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float16, UInt8
 
-from serl_core.config import ImageMode, TaskConfig
+from serl_core.config import TaskConfig
+from serl_core.image_config import ImageMode
 from serl_core.networks.augmentation import random_shift
 from serl_core.networks.frozen import FrozenEncoder, load_encoder
 from serl_core.types import EnvSpec

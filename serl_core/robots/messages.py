@@ -63,6 +63,7 @@ class RobotState(Message, frozen=True):
     lease_epoch: Count = 0  # fencing number of the current lease; 0 when nobody holds it
     is_stale: bool = False  # older than 100 ms: the backend has gone quiet
     truth: SimTruth | None = None  # simulated backend only
+    unsafe_thresholds: bool = False  # the arm's own reflexes come later than recommended (SAFETY 1.2)
     api_version: str = API_VERSION
 
 

@@ -9,12 +9,13 @@ import pytest
 from actors.actor import ActorLoop, Verdict, named
 from actors.frames_to_review import FramesToReview
 from examples.ram_insertion import CONFIG
-from serl_core.config import EncoderConfig, FrameFormat, RewardConfig, RewardKind
+from serl_core.config import RewardConfig, RewardKind
 from serl_core.data.frames import decompress
 from serl_core.data.labelled_frames import load_labelled
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.task import Task
 from serl_core.errors import CameraFault
+from serl_core.image_config import EncoderConfig, FrameFormat
 from serl_core.testing.fakes import FakeRobot
 from serl_core.types import EndReason
 from tests.actors.fakes import ListedTeleop, nothing

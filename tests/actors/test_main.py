@@ -1,14 +1,17 @@
 """The programs over real sockets: the simulated arm behind its server, a learner's end on ZeroMQ."""
 
+import dataclasses
 import json
 import signal
 import sys
 import threading
+import time
 
 import jax
 import msgspec
 import numpy as np
 import pytest
+import tyro
 
 from actors import main
 from actors.main import (
@@ -25,6 +28,8 @@ from actors.main import (
 )
 from actors.record import Recording
 from actors.spool import Spool
+from actors.teleop.choice import TeleopKind
+from actors.teleop.puck import OperatorSide, SpaceMouseConfig
 from examples.ram_insertion import CONFIG
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
@@ -41,6 +46,7 @@ from serl_core.testing.fakes import FakeRobot
 from serl_core.transport.interface import PolicyWeights
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 from serl_core.types import EndReason
+from tests.actors.teleop.fake_hidapi import COMPACT_AT_REST, COMPACT_DOWN, FakeHidapi
 
 TOKEN = "t" * 64
 FACTS = {"task_digest": CONFIG.digest(), "sac": msgspec.to_builtins(SacConfig())}
@@ -159,7 +165,8 @@ def test_a_learner_that_is_not_there_is_named(robot, token_file, tmp_path):
 SEEN = """
 import dataclasses
 from examples.ram_insertion import CONFIG
-from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, ObservationConfig
+from serl_core.config import ObservationConfig
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind
 from serl_core.envs.task import Task
 
 CAMERAS = (CameraConfig(name="wrist", height=32, width=32),)
@@ -180,6 +187,131 @@ def test_a_learner_with_another_encoder_refuses_the_actor_before_it_touches_the_
 def test_a_robot_server_that_is_not_there_is_named(token_file, policy_file, tmp_path):
     with pytest.raises(RobotError, match=r"127\.0\.0\.1:9.*serl robot-server"):
         run_record(RecordArgs(task="ram_insertion", out=tmp_path, robot=CLOSED, token_file=token_file))
+
+
+class RealArm(FakeRobot):
+    """An arm that is not simulated, and takes its time."""
+
+    def __init__(self):
+        super().__init__(CONFIG.reset.pose, CONFIG.target_pose, is_lockstep=False)
+
+    def health(self):
+        return msgspec.structs.replace(super().health(), backend="franky", is_simulated=False)
+
+    def step(self, *args, **options):
+        time.sleep(0.005)
+        return super().step(*args, **options)
+
+
+@pytest.fixture
+def arm(monkeypatch):
+    arm = RealArm()
+    monkeypatch.setattr("actors.main.HttpRobot", lambda *_, **__: arm)
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (TeleopKind.AUTO, "say who is at the device: give --teleop spacemouse"),
+        (TeleopKind.SCRIPTED, "is for simulated robots"),
+        (TeleopKind.NONE, "then nobody demonstrates"),
+        (TeleopKind.SPACEMOUSE, "SpaceMouse: none is connected"),
+    ],
+)
+def test_a_teleop_that_cannot_be_leaves_a_real_arm_untouched(kind, told, arm, tmp_path, monkeypatch):
+    monkeypatch.setattr("easyhid.easyhid.hidapi", FakeHidapi())
+    with pytest.raises(ConfigError, match=told):
+        run_record(RecordArgs(task="ram_insertion", out=tmp_path, teleop=kind))
+    assert arm.calls == []
+
+
+def test_the_scripted_human_never_corrects_a_policy_on_a_real_arm(arm, tmp_path):
+    with (
+        ZmqLearnerLink(CONFIG.digest()) as link,
+        pytest.raises(ConfigError, match=r"'franky' is real; give --teleop spacemouse or none"),
+    ):
+        run_actor(ActorArgs(task="ram_insertion", run=tmp_path, learner=link.address, teleop=TeleopKind.SCRIPTED))
+    assert arm.calls == []
+
+
+def test_where_there_is_no_arm_behind_a_real_driver_the_scripted_human_may_act(arm, tmp_path):
+    args = RecordArgs(task="ram_insertion", out=tmp_path, count=1, mock_robot=True)
+    assert run_record(args) == 0
+    assert len(list(load_episodes(tmp_path))) == 1
+
+
+ABOVE = """
+import dataclasses
+from examples.ram_insertion import CONFIG
+from serl_core.envs.task import Task
+
+X, Y, Z, *DOWN = CONFIG.target_pose
+RESET = dataclasses.replace(
+    CONFIG.reset, pose=(X, Y, Z + 0.03, *DOWN), randomise_m=(0.0,) * 3, randomise_rz_rad=0.0, lift_to_z_m=None
+)
+TASK = Task(config=dataclasses.replace(CONFIG, reset=RESET))
+"""
+
+
+def test_a_person_demonstrates_on_a_real_arm_by_pushing_a_puck(arm, tmp_path, monkeypatch):
+    """The task has no scripted expert, and its start lies straight above its target."""
+    (tmp_path / "above.py").write_text(ABOVE)
+    hidapi = FakeHidapi()
+    hidapi.plug("/dev/hidraw1")
+    monkeypatch.setattr("easyhid.easyhid.hidapi", hidapi)
+    is_over = threading.Event()
+
+    def push():
+        while not is_over.wait(0.01):
+            is_waiting = arm.calls.count("step") < 3
+            hidapi.send("/dev/hidraw1", *(COMPACT_AT_REST if is_waiting else COMPACT_DOWN))
+
+    person = threading.Thread(target=push)
+    person.start()
+    slow = SpaceMouseConfig(translation_scale=0.1)
+    args = RecordArgs(
+        task=str(tmp_path / "above.py"), out=tmp_path / "out", count=1, teleop=TeleopKind.SPACEMOUSE, spacemouse=slow
+    )
+    try:
+        assert run_record(args) == 0
+    finally:
+        is_over.set()
+        person.join()
+    (episode,) = load_episodes(tmp_path / "out")
+    assert episode[-1].end is EndReason.SUCCESS
+    assert all(step.is_intervention for step in episode)
+    np.testing.assert_allclose(episode[-1].action, [0, 0, 0.1, 0, 0, 0], atol=1e-6)  # along the tool, which points down
+
+
+def test_with_nobody_at_the_device_the_policy_acts_alone(arm, tmp_path):
+    received = []
+
+    def learn(link):
+        link.publish(PolicyWeights(1, first_policy(), 0))
+        while len(received) < 30 or link.counters()["connected"]:
+            received.extend(got := link.receive(0.2))
+            if got:
+                link.acknowledge(got[-1].provenance.session, got[-1].provenance.sequence)
+            link.report(len(received), len(received), len(received) >= 30)
+
+    with ZmqLearnerLink(CONFIG.digest()) as link:
+        learner = threading.Thread(target=learn, args=(link,))
+        learner.start()
+        args = ActorArgs(task="ram_insertion", run=tmp_path, learner=link.address, teleop=TeleopKind.NONE)
+        assert run_actor(args) == 0
+        learner.join()
+    assert not any(transition.is_intervention for transition in received)
+
+
+def test_who_is_at_the_device_is_chosen_on_the_command_line():
+    given = "--task t --out o --teleop spacemouse --spacemouse.devices S1 S2 --spacemouse.operator left"
+    args = tyro.cli(RecordArgs, args=given.split())
+    assert args.teleop is TeleopKind.SPACEMOUSE
+    assert args.spacemouse == SpaceMouseConfig(devices=("S1", "S2"), operator=OperatorSide.LEFT)
+    default = tyro.cli(ActorArgs, args=["--task", "t", "--run", "r"])
+    assert default.teleop is TeleopKind.AUTO
+    assert dataclasses.asdict(default.spacemouse) == dataclasses.asdict(SpaceMouseConfig())
 
 
 def test_what_the_classifier_gets_wrong_in_a_demonstration_is_kept_beside_them(token_file, tmp_path, monkeypatch):

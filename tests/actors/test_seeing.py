@@ -8,16 +8,9 @@ from actors.seeing import vision_for
 from examples.ram_insertion import CONFIG
 from serl_core.agents.acting_classifier import ClassifierFacts, save_classifier
 from serl_core.agents.reward_classifier import ClassifierConfig, ClassifierTraining
-from serl_core.config import (
-    CameraConfig,
-    EncoderConfig,
-    EncoderKind,
-    ImageMode,
-    ObservationConfig,
-    RewardConfig,
-    RewardKind,
-)
+from serl_core.config import ObservationConfig, RewardConfig, RewardKind
 from serl_core.errors import ConfigError, DataError
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind, ImageMode
 from serl_core.networks.perception import perception_for
 from serl_core.testing.fakes import FakeRobot
 

@@ -6,13 +6,18 @@ import pytest
 from robot_servers.app import create_app
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend
-from serl_core import config
+from serl_core import config, image_config
 from serl_core.agents.policy import PolicyConfig
 from serl_core.agents.sac import SacConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 CONFIGS = [
-    *(kind for kind in vars(config).values() if dataclasses.is_dataclass(kind) and kind.__module__ == config.__name__),
+    *(
+        kind
+        for module in (config, image_config)
+        for kind in vars(module).values()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
+    ),
     SacConfig,
     PolicyConfig,
 ]

@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 
 from examples.ram_insertion import CONFIG
-from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, FrameFormat, ObservationConfig
+from serl_core.config import ObservationConfig
 from serl_core.data.frames import compress
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind, FrameFormat
 from serl_core.networks import small_cnn
 from serl_core.networks.perception import ImageEncoder, perception_for
 from serl_core.networks.weights import save_weights

@@ -18,9 +18,10 @@ from learners.classifier import (
 from learners.classifier_report import RELIABILITY, REPORT
 from serl_core.agents.acting_classifier import load_classifier
 from serl_core.agents.reward_classifier import ClassifierConfig
-from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, ObservationConfig
+from serl_core.config import ObservationConfig
 from serl_core.data.labelled_frames import LabelledFrames, load_folders, save_labelled
 from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind
 from serl_core.networks.frozen import load_encoder
 
 SIDE = 32

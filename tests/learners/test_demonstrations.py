@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from learners.demonstrations import load_demonstrations
-from serl_core.config import ImageMode
 from serl_core.data.episode_file import save_episode
 from serl_core.errors import DataError
+from serl_core.image_config import ImageMode
 from serl_core.networks.perception import perception_for
 from serl_core.testing.episodes import assert_same_transitions, make_episode
 from tests.learners.pixels import CONFIG, other_encoder, perceived, recorded

@@ -7,10 +7,10 @@ import pytest
 from learners.checkpoints import Checkpoints
 from learners.trainer import Trainer, TrainerConfig, as_stored
 from serl_core.agents.policy import ActingPolicy
-from serl_core.config import FrameFormat, ImageMode
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.frames import decompress
 from serl_core.errors import DataError
+from serl_core.image_config import FrameFormat, ImageMode
 from serl_core.types import EndReason
 from tests.learners.pixels import perceived, recorded
 from tests.serl_core.agents.toy import config

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from robot_servers import main as main_module
-from robot_servers.main import Backend, ClockKind, RobotServerArgs, bind, run_robot_server
+from robot_servers.arms import ArmOptions, Backend, ClockKind, make_backend
+from robot_servers.limits import SafetyLimits
+from robot_servers.main import RobotServerArgs, bind, run_robot_server
 from serl_core.errors import ConfigError, RobotFault, SerlError
 from serl_core.robots.http_client import HttpRobot
 from serl_core.robots.messages import Mode
@@ -113,6 +114,6 @@ def test_nothing_here_listens_beyond_this_machine_by_default():
 
 def test_the_backend_that_was_asked_for_is_the_one_that_is_served():
     """The option was read by nobody: whatever it said, the simulator was started."""
-    assert main_module._backend(RobotServerArgs(backend=Backend.SIM, clock=ClockKind.LOCKSTEP)).name == "sim"
+    assert make_backend(ArmOptions(backend=Backend.SIM, clock=ClockKind.LOCKSTEP), SafetyLimits()).name == "sim"
     with pytest.raises(AssertionError, match="unreachable"):
-        main_module._backend(RobotServerArgs(backend="another"))
+        make_backend(ArmOptions(backend="another"), SafetyLimits())

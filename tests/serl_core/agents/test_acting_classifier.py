@@ -14,8 +14,9 @@ from serl_core.agents.acting_classifier import (
     save_classifier,
 )
 from serl_core.agents.reward_classifier import ClassifierConfig, ClassifierTraining
-from serl_core.config import CameraConfig, CameraSource, Crop, ObservationConfig, RewardConfig
+from serl_core.config import ObservationConfig, RewardConfig
 from serl_core.errors import ConfigError, DataError
+from serl_core.image_config import CameraConfig, CameraSource, Crop
 from serl_core.networks.weights import save_policy, save_weights
 
 SHAPES = {"wrist": (2, 2, 4), "side": (2, 3, 4)}

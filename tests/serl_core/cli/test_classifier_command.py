@@ -13,7 +13,8 @@ TASK = """
 from dataclasses import replace
 
 from examples.ram_insertion import CONFIG, expert
-from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, ObservationConfig
+from serl_core.config import ObservationConfig
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind
 from serl_core.envs.task import Task
 
 SIDE = {side}

@@ -11,7 +11,7 @@ from robot_servers.sim.scenes import build_ram_insertion
 from serl_core.cli import encoder as command
 from serl_core.cli.encoder import DEPTH_M, draw_pose, render, seen_from
 from serl_core.cli.main import main
-from serl_core.config import EncoderConfig, EncoderKind
+from serl_core.image_config import EncoderConfig, EncoderKind
 from serl_core.networks import pretraining
 from serl_core.networks.frozen import load_encoder
 

@@ -6,9 +6,9 @@ import pytest
 
 from serl_core.cli.report import write_report
 from serl_core.cli.report_vision import classifier_line, encoder_of, vision_sections
-from serl_core.config import FrameFormat
 from serl_core.data.episode_file import save_episode
 from serl_core.data.frames import compress
+from serl_core.image_config import FrameFormat
 from serl_core.testing.episodes import make_episode
 
 COUNTS = {"true_positive": 11, "false_positive": 2, "false_negative": 3, "true_negative": 84}

@@ -14,7 +14,8 @@ SEEN = """
 import dataclasses
 
 from examples.ram_insertion import CONFIG, expert
-from serl_core.config import CameraConfig, EncoderConfig, EncoderKind, ImageMode, ObservationConfig
+from serl_core.config import ObservationConfig
+from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind, ImageMode
 from serl_core.envs.task import Task
 
 OBSERVATION = ObservationConfig(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serl_core.cli.main import main
-from serl_core.config import EncoderConfig
+from serl_core.image_config import EncoderConfig
 from serl_core.networks import resnet
 from serl_core.networks.frozen import load_encoder, resnet_weights
 

@@ -4,9 +4,9 @@ import zlib
 import numpy as np
 import pytest
 
-from serl_core.config import FrameFormat
 from serl_core.data.frames import MAX_SIDE, compress, decompress
 from serl_core.errors import DataError
+from serl_core.image_config import FrameFormat
 
 ROWS, COLUMNS = np.mgrid[0:32, 0:48]
 IMAGE = np.stack([3 * ROWS, 4 * COLUMNS, 255 - 2 * ROWS - COLUMNS], axis=-1).astype(np.uint8)

@@ -3,7 +3,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from serl_core.config import FrameFormat
 from serl_core.data import labelled_frames
 from serl_core.data.labelled_frames import (
     LabelledFrames,
@@ -14,6 +13,7 @@ from serl_core.data.labelled_frames import (
     save_labelled,
 )
 from serl_core.errors import DataError
+from serl_core.image_config import FrameFormat
 
 
 def frames(count=4, task="ram", seed=0, sizes=(("wrist", 16, 24), ("side", 20, 20)), **changes):

@@ -10,11 +10,12 @@ from robot_servers.local import LocalRobot
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from serl_core.clock import Rate
-from serl_core.config import ActionConfig, CameraConfig, ObservationConfig, PoseFrame
+from serl_core.config import ActionConfig, ObservationConfig, PoseFrame
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.frames import action_to_target
 from serl_core.envs.task import Task
 from serl_core.errors import ConfigError, RobotError
+from serl_core.image_config import CameraConfig
 from serl_core.robots.messages import Mode
 from serl_core.testing.fakes import FakeRobot
 from serl_core.types import EndReason

@@ -7,11 +7,12 @@ from gymnasium.utils.env_checker import check_env
 
 from examples.ram_insertion import CONFIG
 from serl_core.clock import ManualClock, Rate
-from serl_core.config import CameraConfig, ObservationConfig, PoseFrame, RewardConfig, RewardKind
+from serl_core.config import ObservationConfig, PoseFrame, RewardConfig, RewardKind
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.task import Task
 from serl_core.envs.vision import Sight
 from serl_core.errors import CameraFault, ConfigError, RobotError
+from serl_core.image_config import CameraConfig
 from serl_core.testing.fakes import FakeRobot
 from serl_core.types import EndReason
 

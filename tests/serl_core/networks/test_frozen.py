@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from serl_core.config import EncoderConfig, EncoderKind
 from serl_core.errors import ConfigError, DataError
+from serl_core.image_config import EncoderConfig, EncoderKind
 from serl_core.networks import frozen, resnet, small_cnn
 from serl_core.networks.frozen import FrozenEncoder, load_encoder
 from serl_core.networks.weights import save_weights

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from examples.ram_insertion import CONFIG
-from serl_core.config import CameraConfig, Crop, EncoderConfig, EncoderKind, ImageMode, ObservationConfig
+from serl_core.config import ObservationConfig
 from serl_core.data.replay_buffer import stored_shapes
+from serl_core.image_config import CameraConfig, Crop, EncoderConfig, EncoderKind, ImageMode
 from serl_core.networks import small_cnn
 from serl_core.networks.augmentation import PADDING
 from serl_core.networks.frozen import load_encoder

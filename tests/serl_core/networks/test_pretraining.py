@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 
-from serl_core.config import EncoderConfig, EncoderKind
+from serl_core.image_config import EncoderConfig, EncoderKind
 from serl_core.networks import small_cnn
 from serl_core.networks.frozen import load_encoder
 from serl_core.networks.pretraining import LabelledImages, _augment, pretrain, probe
