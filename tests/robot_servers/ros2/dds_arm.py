@@ -1,6 +1,8 @@
 """An arm's nodes in a process of their own: publishes robot_state over DDS, and follows the target_pose it hears of.
 
-Prints "ready", then one line of JSON: the DDS names of what it heard of, and the bytes of the first target. Ends with its stdin.
+Prints "ready", then one line of JSON: the DDS names of what it heard of, and the bytes of the first target. It ends
+with its stdin.
+its stdin.
 """
 
 import json
