@@ -2,7 +2,6 @@
 
 Prints "ready", then one line of JSON: the DDS names of what it heard of, and the bytes of the first target. It ends
 with its stdin.
-its stdin.
 """
 
 import json
@@ -17,7 +16,7 @@ from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
-from robot_servers.kinematics_panda import REST_Q, hand_pose
+from robot_servers.arm_parts.kinematics_panda import REST_Q, hand_pose
 from robot_servers.ros2 import names
 from robot_servers.ros2.io import fill
 from serl_core.geometry import matrix_to_pose
