@@ -1,6 +1,7 @@
 """A driver that takes long over a recovery or a payload: stops and readings wait for neither."""
 
 import threading
+from contextlib import closing
 
 import httpx
 import pytest
@@ -60,9 +61,9 @@ def arm():
     service = RobotService(backend, SafetyLimits(lease_timeout_s=10.0))
     with serving(service, TOKEN) as url:
         client = Client(url)
-        with client.http:
+        with closing(client.http):
             yield backend, client
-        backend.may_finish.set()
+            backend.may_finish.set()
 
 
 def test_a_stop_and_a_reading_get_through_while_the_driver_sets_a_payload(arm):

@@ -57,7 +57,7 @@ def test_the_demo_runs_from_a_task_file_to_the_report(tmp_path: Path):
     assert (run / "report.html").read_text().count("data:image/png;base64,") == 3
     last = done.stdout.strip().splitlines()[-3:]
     assert ["success" in last[0], "cycle time" in last[1], "robot minutes" in last[2]] == [True] * 3
-    assert recipe(run) == (130, *RECIPES[Observations.STATE][2:])
+    assert recipe(run) == (130, *RECIPES[Observations.STATE][2:5])
 
 
 def test_the_demo_from_pixels_trains_its_classifier_and_shows_what_it_saw(tmp_path: Path):
@@ -68,7 +68,7 @@ def test_the_demo_from_pixels_trains_its_classifier_and_shows_what_it_saw(tmp_pa
     assert done.returncode in (0, 1), done.stdout + done.stderr
     assert "validation accuracy" in done.stdout
     assert "frozen encoder small-" in done.stdout
-    assert recipe(run) == (103, *RECIPES[Observations.PIXELS][2:])
+    assert recipe(run) == (103, *RECIPES[Observations.PIXELS][2:5])
     assert sum(json.loads((run / "eval.json").read_text())["verdicts"].values()) > 0
     page = (run / "report.html").read_text()
     for part in ("What the policy sees", "wrist, half way", "false positive", "Reliability of the classifier"):

@@ -254,10 +254,11 @@ def test_a_library_that_a_part_needs_is_red_with_the_extra_that_has_it():
 
 def test_an_installed_library_that_does_not_load_is_found_with_what_it_lacks():
     def failure(probe: str) -> str:
-        return "ImportError: libusb-1.0.so.0" if "pyrealsense2" in probe or "franky" in probe else ""
+        return "ImportError: libusb-1.0.so.0" if "librealsense" in probe or "franky" in probe else ""
 
     found = {c.what: c for c in check_libraries(ALL, installed=lambda name: True, failure=failure)}
-    assert (found["RealSense"].verdict, found["RealSense"].remedy) == (WARN, "apt install libusb-1.0-0 libudev1")
+    assert found["RealSense"].verdict is WARN
+    assert "apt install libusb-1.0-0 libudev1" in found["RealSense"].remedy
     assert "libusb-1.0.so.0" in found["RealSense"].found
     assert found["FR3 through libfranka"].verdict is RED
 
