@@ -78,7 +78,7 @@ def create_app(
         Route("/v1/pose", messages.PoseCommand, RobotState, service.pose),
         Route("/v1/wrench", messages.WrenchCommand, RobotState, service.wrench),
         Route("/v1/move", messages.MoveCommand, Job, service.move),
-        Route("/v1/joint_reset", messages.JointResetCommand, Job, service.joint_reset),
+        Route("/v1/joint_reset", messages.JointResetCommand, Job, service.joint_reset, waits=True),
         Route("/v1/impedance", messages.ImpedanceCommand, RobotState, service.impedance),
         Route("/v1/gripper", messages.GripperCommand, RobotState, service.gripper),
         Route("/v1/load", messages.LoadCommand, RobotState, service.load, waits=True),

@@ -5,7 +5,7 @@ for the reference pose that the impedance law may track, so no command can reach
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3, Vector7
 
 Floats = NDArray[np.float64]
+JacobianRows = tuple[Vector7, Vector7, Vector7, Vector7, Vector7, Vector7]
 
 
 class JointLimits(NamedTuple):
@@ -40,6 +41,12 @@ def measured_in(state: RobotState) -> Measured:
     return Measured(
         np.array(pose[:3]), np.array(pose[3:]), np.array(state.q), np.array(state.dq), np.array(state.jacobian)
     )
+
+
+def jacobian_rows(jacobian: Floats) -> JacobianRows:
+    """Return a Jacobian [6, 7] as the state's message has it."""
+    rows: Any = tuple(map(tuple, jacobian.tolist()))
+    return rows
 
 
 class Reference(NamedTuple):
@@ -122,6 +129,20 @@ class SimBackend(RobotBackend, Protocol):
         """Put the arm at rest at `pose` (the scene's start pose if None), by inverse kinematics.
 
         `state().truth` tells how the task stands.
+        """
+
+
+@runtime_checkable  # a backend may have it or not
+class GripperBackend(Protocol):
+    """What a backend offers besides whose gripper may fail while the arm goes on. Called from any thread."""
+
+    def gripper_fault(self) -> str | None:
+        """Return why the gripper no longer obeys, such as ``gripper_lost``, or None."""
+
+    def recover_gripper(self) -> None:
+        """Clear that and connect again, on a client's explicit request only; the fingers may move.
+
+        Returns at once: the fault is there until the gripper obeys again.
         """
 
 

@@ -7,45 +7,34 @@ simulation) and the liveness clock (the lease; the server's monotonic clock).
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 from robot_servers.backend import JointLimits, Measured, Reference
-from robot_servers.feed_forward import FeedForward
-from robot_servers.joint_guard import JointGuard
-from robot_servers.lease import LeaseBook
+from robot_servers.kernel_parts.box_watch import BoxWatch
+from robot_servers.kernel_parts.feed_forward import FeedForward
+from robot_servers.kernel_parts.jobs import Jobs
+from robot_servers.kernel_parts.joint_guard import JointGuard
+from robot_servers.kernel_parts.lease import LeaseBook
+from robot_servers.kernel_parts.server_move import ServerMove
+from robot_servers.kernel_parts.slew import MinimumJerk, SetPoint
+from robot_servers.kernel_parts.soft_wall import SoftWall
+from robot_servers.kernel_parts.stop_latch import StopLatch
 from robot_servers.limits import (
     Refusal,
     SafetyLimits,
-    angle_between,
     check_pose,
     check_range,
     check_step,
     check_tilt,
     check_wrench,
 )
-from robot_servers.slew import MinimumJerk, SetPoint
-from robot_servers.soft_wall import SoftWall
 from serl_core.robots.messages import ImpedanceParams, Job, Lease, Mode, MoveCommand, Vector6, Vector7
 
-SETTLE_S = 0.3  # after a move's set-point has arrived: let the arm follow
-ARRIVE_WITHIN_S = 1.0  # then it must be near
-ARRIVED_M = 0.005
-ARRIVED_RAD = 0.05
 MAX_NOT_FINITE = 3  # readings in a row
 OUTSIDE_BOX = "outside_box"
 JOINT_SPEED = "joint_speed"
-FURTHER_OUT_M = 0.005  # after a recovery outside the box: latch again there
-
-LOOK_AHEAD_S = 0.2  # along a move: is it on its way out of a joint's margin
 
 OnEvent = Callable[[str, str], None]
 """(what, detail): a state change, for the audit log. Called from the control loop: must not block."""
-
-
-class _Stop(NamedTuple):
-    """One request to stop; told from others by identity."""
-
-    cause: str
 
 
 class SafetyKernel:
@@ -71,11 +60,9 @@ class SafetyKernel:
         self.limits = limits
         self.stiffness_n_m = ImpedanceParams().translational_stiffness_n_m
         self.leases = LeaseBook(limits.lease_timeout_s, limits.commands_per_s, first_epoch)
-        self.job: Job | None = None  # the newest move or joint reset
         self._on_event = on_event
-        self._low = tuple(low - limits.box_exit_m for low in limits.box_low_m)
-        self._high = tuple(high + limits.box_exit_m for high in limits.box_high_m)
-        self._further_m = 0.0  # beyond these, after a recovery out there
+        self._jobs = Jobs(on_event)
+        self._box = BoxWatch(limits)
         self._set_point = SetPoint(limits)
         self._feed_forward = FeedForward()
         self._joints = JointGuard(joint_limits)
@@ -83,8 +70,7 @@ class SafetyKernel:
         self._clear = (self._wall.clear_low_m, self._wall.clear_high_m)
         self._is_clear = True  # of the wall
         self._mode = Mode.HOLD
-        self._stop: _Stop | None = None  # the newest, set without a lock
-        self._resumed: _Stop | None = None  # the newest that was cleared: the arm is stopped while they differ
+        self._stop = StopLatch()
         self._fault: str | None = None
         self._must_hold = True  # at the next tick, the set-point becomes the measured pose
         self._now_s = -math.inf
@@ -92,9 +78,8 @@ class SafetyKernel:
         self._not_finite = 0
         self._target: Vector7 = self._set_point.pose
         self._command_s = 0.0
-        self._move: MinimumJerk | None = None
+        self._move: ServerMove | None = None  # None in a joint reset
         self._move_s = 0.0
-        self._arrived_s: float | None = None
 
     # ---- what the arm is doing
 
@@ -103,7 +88,7 @@ class SafetyKernel:
         """What the arm is doing."""
         if self._fault is not None:
             return Mode.FAULT
-        if self._stop is not self._resumed:
+        if self._stop.is_set:
             return Mode.STOPPED
         is_pushing = self._mode is Mode.HOLD and self._feed_forward.wrench is not None
         return Mode.TRACKING if is_pushing else self._mode
@@ -111,8 +96,13 @@ class SafetyKernel:
     @property
     def fault(self) -> str | None:
         """The latched cause, in FAULT and STOPPED."""
-        stop = self._stop
-        return self._fault or (None if stop is None or stop is self._resumed else stop.cause)
+        stop = self._stop.present
+        return self._fault or (None if stop is None else stop.cause)
+
+    @property
+    def job(self) -> Job | None:
+        """The newest move or joint reset."""
+        return self._jobs.newest
 
     @property
     def is_measured(self) -> bool:
@@ -145,7 +135,7 @@ class SafetyKernel:
         is_idle = self._mode is Mode.HOLD and not is_pushed
         if feed_forward.wrench is not None:
             self._tick_wrench()
-        if self._must_hold or (self._stop is not self._resumed and not is_idle):
+        if self._must_hold or (self._stop.is_set and not is_idle):
             self._hold()
         elif self._mode is Mode.TRACKING:
             if now_s - self._command_s > self.limits.command_timeout_s:
@@ -198,7 +188,7 @@ class SafetyKernel:
 
     def end_joint_reset(self) -> None:
         """Take control back: the arm is at its rest posture, and holds where it is."""
-        self._finish_job("succeeded", "")
+        self._jobs.finish("succeeded", "")
         self._must_hold = True
 
     # ---- commands; each raises Refusal and then has changed nothing
@@ -217,12 +207,17 @@ class SafetyKernel:
         self._must_hold = True
         return lease
 
-    def track(self, epoch: int, sequence: int | None, pose: Vector7, live_s: float) -> None:
-        """Follow a new target from now on."""
+    def check_track(self, epoch: int, sequence: int | None, pose: Vector7) -> Vector7:
+        """Refuse a target that may not be followed now; return it with a quaternion of norm 1."""
         measured = self._check_command(epoch, sequence)
         target = check_pose(pose, self.limits)
         check_step(target, measured, self.limits)
         self._joints.check_target(target, measured)
+        return target
+
+    def track(self, epoch: int, sequence: int | None, pose: Vector7, live_s: float) -> None:
+        """Follow a new target from now on."""
+        target = self.check_track(epoch, sequence, pose)
         self.leases.count_command(sequence, self._now_s, live_s)
         self._end_hold()
         self._target = target
@@ -254,13 +249,11 @@ class SafetyKernel:
         goal = check_pose(command.pose, self.limits)
         measured = self._measured_pose()
         start = measured if self._must_hold else self._set_point.pose
-        move = MinimumJerk(start, goal, command.speed_m_s, command.speed_rad_s, self.limits)
+        path = MinimumJerk(start, goal, command.speed_m_s, command.speed_rad_s, self.limits)
         for step in range(1, 16):
-            check_tilt(move.along(step / 16), self.limits)
+            check_tilt(path.along(step / 16), self.limits)
         self._end_hold()
-        self._move = move
-        self._move_s = self._now_s
-        self._arrived_s = None
+        self._move = ServerMove(path, self._now_s)
         self._target = goal
         return self._begin_job("move")
 
@@ -273,7 +266,7 @@ class SafetyKernel:
     def check_sim_reset(self, epoch: int) -> None:
         """Refuse to put a simulated arm elsewhere now; outside the box that is the way back."""
         self.leases.require(epoch)
-        if self._fault != OUTSIDE_BOX or self._stop is not self._resumed:
+        if self._fault != OUTSIDE_BOX or self._stop.is_set:
             self.check_free(epoch)
         self._check_idle()
 
@@ -294,19 +287,19 @@ class SafetyKernel:
 
     def stop(self, cause: str = "stop") -> None:
         """Latch a stop. One assignment: safe from any thread, without a lock."""
-        self._stop = _Stop(cause)
+        self._stop.set(cause)
 
     def resume(self, epoch: int) -> None:
         """Clear the stop that is latched now, and none that comes meanwhile; the arm holds where it is."""
         self.leases.require(epoch)
-        stop = self._stop
-        if stop is None or stop is self._resumed:
+        stop = self._stop.present
+        if stop is None:
             raise Refusal(409, "not_stopped", "the arm is not stopped")
         self._on_event("resume", stop.cause)
         self._must_hold = True
         self._mode = Mode.HOLD
-        self._cancel_job("stopped")
-        self._resumed = stop
+        self._jobs.finish("cancelled", "stopped")
+        self._stop.clear(stop)
 
     def check_recover(self, epoch: int, cause: str) -> None:
         """Refuse to clear a fault that is not the present one: its cause must have been seen."""
@@ -324,7 +317,7 @@ class SafetyKernel:
         """
         self._on_event("recover", str(self._fault))
         if self._fault == OUTSIDE_BOX and self._measured is not None:
-            self._further_m = max(0.0, self._beyond_m(self._measured)) + FURTHER_OUT_M
+            self._box.recover(self._measured)
         self._must_hold = True
         self._not_finite = 0
         self._fault = None
@@ -349,26 +342,18 @@ class SafetyKernel:
         (lx, ly, lz), (hx, hy, hz) = self._clear
         if lx <= px <= hx and ly <= py <= hy and lz <= pz <= hz:
             self._is_clear = True
-            self._further_m = 0.0
+            self._box.forget()
             return
         self._is_clear = False
-        beyond_m = self._beyond_m(self._measured)
-        if beyond_m <= 0.0:
-            self._further_m = 0.0
-        elif beyond_m > self._further_m:
+        if self._box.is_too_far(self._measured):
             self.latch(OUTSIDE_BOX)
-
-    def _beyond_m(self, pose: Vector7) -> float:
-        """Return how far a pose is beyond where the arm is latched; negative inside."""
-        sides = zip(pose[:3], self._low, self._high, strict=True)
-        return max(max(low - x, x - high) for x, low, high in sides)
 
     def _hold(self) -> None:
         """Freeze the set-point at the pose measured now."""
         measured = self._measured_pose()
         self._must_hold = False
         self._feed_forward.clear()
-        self._cancel_job(self.fault or "held")
+        self._jobs.finish("cancelled", self.fault or "held")
         if self._mode is not Mode.HOLD:
             self._on_event("mode", "hold")
             self._mode = Mode.HOLD
@@ -398,33 +383,20 @@ class SafetyKernel:
             self._must_hold = True
 
     def _tick_move(self, dt_s: float) -> None:
-        elapsed_s = self._now_s - self._move_s
-        if self._move is None:
-            self._set_point.place(self._measured_pose())
-            if elapsed_s > self.limits.joint_reset_timeout_s:
+        now_s, move, measured = self._now_s, self._move, self._measured_pose()
+        if move is None:
+            self._set_point.place(measured)
+            if now_s - self._move_s > self.limits.joint_reset_timeout_s:
                 self.latch("reset_failed")
             return
-        target = self._move.at(elapsed_s)
-        self._set_point.advance(target, dt_s)
-        if elapsed_s < self._move.duration_s or not self._set_point.is_at_rest:
+        self._set_point.advance(move.target(now_s), dt_s)
+        outcome = move.outcome(now_s, self._set_point.is_at_rest, measured, self._wall, self.stiffness_n_m)
+        if outcome is None:
             return
-        if self._arrived_s is None:
-            self._arrived_s = self._now_s
-        settled_s = self._now_s - self._arrived_s
-        if settled_s < SETTLE_S:
-            return
-        measured = self._measured_pose()
-        short_m = self._wall.short_m(target[:3], measured[:3], self.stiffness_n_m)
-        angle = angle_between(target, measured)
-        if short_m <= ARRIVED_M and angle <= ARRIVED_RAD:
-            self._finish_job("succeeded", "")
+        self._jobs.finish("succeeded" if outcome.is_success else "failed", outcome.detail)
+        if outcome.is_success:
             self._mode = Mode.HOLD
-        elif settled_s > ARRIVE_WITHIN_S:
-            distance = math.dist(target[:3], measured[:3])
-            wall_n = math.hypot(*self._wall.force(measured[:3]))
-            wall = f"; the soft wall pushes with {wall_n:.1f} N" if wall_n > 0.0 else ""
-            detail = f"the arm is {1e3 * distance:.1f} mm and {angle:.3f} rad short of the goal{wall}"
-            self._finish_job("failed", detail)
+        else:
             self._must_hold = True
 
     def _tick_joints(self, measured: Vector7) -> None:
@@ -437,13 +409,13 @@ class SafetyKernel:
         if self._mode is Mode.TRACKING:
             ahead = self._target
         elif self._mode is Mode.MOVING and self._move is not None:
-            ahead = self._move.at(self._now_s - self._move_s + LOOK_AHEAD_S)
+            ahead = self._move.ahead(self._now_s)
         else:
             return
         driven = self._joints.driven_in(measured, self._set_point.pose, ahead)
         if driven is not None:
             self._on_event("joint_limit", f"{driven}: hold")
-            self._finish_job("failed", driven)
+            self._jobs.finish("failed", driven)
             self._hold()
 
     def _check_command(self, epoch: int, sequence: int | None) -> Vector7:
@@ -465,17 +437,8 @@ class SafetyKernel:
         return self._measured
 
     def _begin_job(self, kind: str) -> Job:
-        self.job = Job(id=1 if self.job is None else self.job.id + 1, kind=kind, state="running")
+        job = self._jobs.begin(kind)
         self._feed_forward.clear()
         self._on_event("mode", kind)
         self._mode = Mode.MOVING
-        return self.job
-
-    def _finish_job(self, state: str, detail: str) -> None:
-        job = self.job
-        if job is not None and job.state == "running":
-            self._on_event(job.kind, f"{state} {detail}".rstrip())
-            self.job = Job(id=job.id, kind=job.kind, state=state, detail=detail)
-
-    def _cancel_job(self, why: str) -> None:
-        self._finish_job("cancelled", why)
+        return job

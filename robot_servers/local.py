@@ -104,10 +104,13 @@ class LocalRobot:
         self._call(self._service.gripper, GripperCommand(epoch=self._lease(), position=position))
 
     def recover(self) -> None:
-        """Clear the latched fault; without one, as after a stop, nothing happens."""
+        """Clear the latched fault; without one, the gripper's; without that, as after a stop, nothing happens."""
         state = self._service.state()
-        if state.mode is Mode.FAULT and state.fault is not None:
-            self._call(self._service.recover, RecoverCommand(epoch=self._lease(), cause=state.fault))
+        cause = (
+            state.fault if state.mode is Mode.FAULT else state.gripper_fault if state.mode is not Mode.STOPPED else None
+        )
+        if cause is not None:
+            self._call(self._service.recover, RecoverCommand(epoch=self._lease(), cause=cause))
 
     def stop(self) -> None:
         """Latch a software stop."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -19,11 +20,13 @@ from robot_servers.app import create_app
 from robot_servers.arms import ArmOptions, Backend, ClockKind, GripperKind, make_backend
 from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, load_or_create_token
 from robot_servers.limits import load_limits
-from robot_servers.serl_arm import SerlArm
 from robot_servers.service import RobotService
 from serl_core.errors import ConfigError, SerlError
 from serl_core.robots.token import default_token_file
 from serl_core.scheduling import go_before_others
+
+if TYPE_CHECKING:
+    from robot_servers.serl_routes import SerlArm
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ def create_server(
     *,
     hosts: tuple[str, ...] = (),
     ready_file: Path | None = None,
-    serl_arm: SerlArm | None = None,
+    serl_arm: "SerlArm | None" = None,
 ) -> uvicorn.Server:
     """Return the web server of a started service; `run([listener])` serves, `should_exit` ends it.
 
@@ -113,7 +116,7 @@ def create_server(
     if serl_arm is None:
         app = create_app(service, token, names)
     else:
-        from robot_servers.serl_routes import SERL_PATHS, add_serl_routes  # scipy takes a while to import
+        from robot_servers.serl_routes import SERL_PATHS, add_serl_routes
 
         app = create_app(service, token, names, tokenless_paths=SERL_PATHS)
         add_serl_routes(app, serl_arm)
@@ -146,7 +149,7 @@ def serve(
     *,
     hosts: tuple[str, ...] = (),
     ready_file: Path | None = None,
-    serl_arm: SerlArm | None = None,
+    serl_arm: "SerlArm | None" = None,
 ) -> None:
     """Start `service` and serve it on `listener` until told to end; the arm then holds."""
     sys.setswitchinterval(GIL_INTERVAL_S)
@@ -207,7 +210,9 @@ def _check_serl_options(args: RobotServerArgs) -> None:
         raise ConfigError("--serl-routes needs --clock real_time: HIL-SERL's clients move no simulated clock on")
 
 
-def _serl_arm(service: RobotService, args: RobotServerArgs) -> SerlArm:
+def _serl_arm(service: RobotService, args: RobotServerArgs) -> "SerlArm":
+    from robot_servers.serl_routes import SerlArm  # scipy takes a while to import
+
     is_robotiq = args.backend is not Backend.SIM and args.gripper is GripperKind.ROBOTIQ
     return SerlArm(service, may_clear_errors=args.serl_clear_errors, is_255_closed=is_robotiq)
 

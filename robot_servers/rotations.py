@@ -16,6 +16,18 @@ def rotated(quaternion: Sequence[float], vector: Sequence[float]) -> Vector3:
     return (a + w * tx + y * tz - z * ty, b + w * ty + z * tx - x * tz, c + w * tz + x * ty - y * tx)
 
 
+def half_turn(goal: Sequence[float], start: Sequence[float]) -> Vector3:
+    """Return the vector part of goal * start^-1 (xyzw, base frame), the short way round: sin of half the angle."""
+    ax, ay, az, aw = goal
+    bx, by, bz, bw = start
+    sign = 1.0 if aw * bw + ax * bx + ay * by + az * bz >= 0.0 else -1.0
+    return (
+        sign * (bw * ax - aw * bx - ay * bz + az * by),
+        sign * (bw * ay - aw * by - az * bx + ax * bz),
+        sign * (bw * az - aw * bz - ax * by + ay * bx),
+    )
+
+
 def rotation_between(start: Quaternion, goal: Quaternion) -> Vector3:
     """Return the rotation vector, base frame, that turns `start` into `goal` the short way."""
     ax, ay, az, aw = start

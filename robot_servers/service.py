@@ -5,28 +5,32 @@ messages and raises `Refusal`, after which nothing has changed. In lockstep time
 `stream_step` and `sim_advance`: whoever waits for a move or a joint reset advances it.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from robot_servers.audit import AuditLog
-from robot_servers.backend import CameraBackend, Measured, Reference, RobotBackend, SimBackend, measured_in
-from robot_servers.kernel import OUTSIDE_BOX, SafetyKernel
+from robot_servers.backend import (
+    CameraBackend,
+    Measured,
+    Reference,
+    RobotBackend,
+    SimBackend,
+    measured_in,
+)
+from robot_servers.kernel import SafetyKernel
 from robot_servers.limits import (
     Refusal,
     SafetyLimits,
     check_gripper,
-    check_impedance,
-    check_load,
-    check_pose,
     check_range,
-    initial_impedance,
 )
+from robot_servers.service_parts.gate import Gate
+from robot_servers.service_parts.parameters import Parameters
+from robot_servers.service_parts.simulation import Simulation
 from serl_core.errors import RobotError
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
@@ -37,7 +41,6 @@ from serl_core.robots.messages import (
     GripperCommand,
     Health,
     ImpedanceCommand,
-    ImpedanceParams,
     Job,
     JointResetCommand,
     Lease,
@@ -56,10 +59,7 @@ from serl_core.robots.messages import (
 )
 
 JOINT_RESET_TOLERANCE_RAD = 0.01
-MAX_ADVANCE_S = 10.0
 FIRST_READING_S = 1.0
-MAX_SEED = 2**63 - 1
-TURN_S = 0.01  # how long a command waits for another one of the driver's
 
 
 class RobotService:
@@ -89,36 +89,30 @@ class RobotService:
         self.limits = limits or SafetyLimits()
         self._audit = AuditLog(audit_log)
         self._kernel = SafetyKernel(self.limits, backend.joint_limits(), self._audit.note, first_epoch)
-        self._liveness = liveness
-        self._tick_live_s = 0.0
-        self._impedance = initial_impedance(self.limits)
-        self._kernel.stiffness_n_m = self._impedance.translational_stiffness_n_m
-        self._gripper: float | None = None  # the stream's newest command, which it repeats with every step
+        self._gate = Gate(backend, self._kernel, self.limits, liveness)
+        self._parameters = Parameters(backend, self._kernel, self.limits, self._gate, self._audit)
+        self._simulation = Simulation(backend, self._kernel, self.limits, self._gate)
         self._is_resetting = False
-        self._lock = threading.Lock()  # guards the kernel, for microseconds: the control loop takes it too
-        self._commands = threading.RLock()  # backends take one call at a time
 
     def start(self) -> None:
         """Start the backend; the arm holds.
 
         Raises:
-            RobotError: no sound reading within 1 s; the backend is stopped again.
+            SerlError: the arm cannot be controlled, or gives no sound reading within 1 s; the backend is stopped again.
         """
-        self._tick_live_s = self._liveness()
-        self.backend.start(self._servo)
-        if self._impedance != ImpedanceParams():
-            self.backend.set_impedance(self._impedance)
-        self._settle()
-        give_up_s = time.monotonic() + FIRST_READING_S
-        while not self._kernel.is_measured:
-            if self.backend.is_lockstep or time.monotonic() > give_up_s:
-                self.backend.stop()
-                raise RobotError(f"backend {self.backend.name!r} gives no finite pose of the arm; check its driver")
-            time.sleep(0.005)
+        self._gate.ticked(self._gate.liveness())
+        try:
+            self.backend.start(self._servo)
+            self._parameters.start()
+            self._settle()
+            self._wait_until_measured()
+        except BaseException:
+            self.backend.stop()
+            raise
 
     def close(self) -> None:
         """Hold, and stop the backend. Safe to call twice."""
-        with self._lock:
+        with self._gate.lock:
             self._kernel.hold()
         self.backend.stop()
         self._audit.flush()
@@ -137,13 +131,14 @@ class RobotService:
     def state(self) -> RobotState:
         """Return the newest state, with what the kernel knows."""
         reading = self.backend.state()
-        is_stale = self._is_stale()
+        is_stale = self._gate.is_stale()
         kernel = self._kernel
         self._audit.flush()
         return msgspec.structs.replace(
             reading,
             mode=kernel.mode,
             fault=kernel.fault,
+            gripper_fault=self._parameters.gripper_fault(),
             lease_epoch=kernel.leases.epoch,
             is_stale=is_stale,
             unsafe_thresholds=self.limits.unsafe_thresholds,
@@ -151,10 +146,7 @@ class RobotService:
 
     def truth(self) -> SimTruth:
         """Return what only the simulator knows."""
-        truth = self._simulator().state().truth
-        if truth is None:
-            raise Refusal(404, "no_truth", f"scene {self.backend.scene!r} has no task")
-        return truth
+        return self._simulation.truth()
 
     def job(self, number: int) -> Job:
         """Return the newest move or joint reset; older ones are forgotten."""
@@ -191,14 +183,14 @@ class RobotService:
             request: what, and by whom.
             timeout_s: for a holder in this process, which cannot go silent without it.
         """
-        with self._lock:
+        with self._gate.lock:
             if request.action == "acquire":
-                lease = self._kernel.acquire(request.owner, self._liveness(), timeout_s)
-                self._gripper = None
+                lease = self._kernel.acquire(request.owner, self._gate.liveness(), timeout_s)
+                self._parameters.forget_gripper()
             elif request.epoch is None:
                 raise Refusal(422, "value", f"{request.action!r} needs the epoch of the lease", field="epoch")
             elif request.action == "renew":
-                lease = self._kernel.leases.renew(request.epoch, self._liveness())
+                lease = self._kernel.leases.renew(request.epoch, self._gate.liveness())
             elif request.action == "release":
                 lease = self._kernel.release(request.epoch)
             else:
@@ -220,20 +212,25 @@ class RobotService:
 
     def resume(self, command: EpochCommand) -> RobotState:
         """Clear a latched stop; the arm holds where it is."""
-        with self._lock:
+        with self._gate.lock:
             self._kernel.resume(command.epoch)
         return self._settled_state()
 
     def recover(self, command: RecoverCommand) -> RobotState:
-        """Clear the latched fault that the client names; the arm holds where it is."""
-        with self._turn():
+        """Clear the latched fault that the client names; the arm holds where it is. Without one, the gripper's."""
+        with self._gate.turn():
+            gripper_fault = self._parameters.gripper_fault()
+            if gripper_fault is not None and self._kernel.mode is not Mode.FAULT:
+                self._parameters.recover_gripper(command, gripper_fault)
+                return self.state()
             measured = measured_in(self.backend.state())
-            with self._lock:
+            with self._gate.lock:
                 self._kernel.check_recover(command.epoch, command.cause)
                 self._kernel.rebase(measured)  # first: the driver takes up the set-point as soon as it is free
+                self._kernel.hold()  # and at its next tick: an arm that was lost has been moved unseen
             self.backend.recover()
-            self._gripper = None
-            with self._lock:
+            self._parameters.forget_gripper()
+            with self._gate.lock:
                 self._kernel.recover()
         return self._settled_state()
 
@@ -251,10 +248,13 @@ class RobotService:
             check_range("gripper", command.gripper, 0.0, 1.0)
             gripper = GripperCommand(epoch=command.epoch, position=command.gripper)
             check_gripper(gripper, self.limits)
-        with self._turn():
+        with self._gate.turn():
+            if gripper is not None and self._parameters.is_new(gripper):
+                self._gate.require_fresh()
+                with self._gate.lock:
+                    self._kernel.check_track(command.epoch, command.sequence, command.pose)
+                self._parameters.move_gripper(gripper)  # first: one that refuses must leave the target as it is
             self._track(command.epoch, command.sequence, command)
-            if gripper is not None and gripper.position != self._gripper:
-                self._move_gripper(gripper)
             if not self.backend.is_lockstep:
                 return command.reply_after_s
             cast(SimBackend, self.backend).advance(command.reply_after_s)
@@ -262,34 +262,34 @@ class RobotService:
 
     def pose(self, command: PoseCommand) -> RobotState:
         """Follow a new target; return at once."""
-        with self._turn():
+        with self._gate.turn():
             self._track(command.epoch, None, command)
         return self.state()
 
     def wrench(self, command: WrenchCommand) -> RobotState:
         """Push with a feed-forward wrench for a moment; return at once."""
-        with self._turn():
-            self._require_fresh()
-            with self._lock:
-                self._kernel.push(command.epoch, command.wrench, self._liveness())
+        with self._gate.turn():
+            self._gate.require_fresh()
+            with self._gate.lock:
+                self._kernel.push(command.epoch, command.wrench, self._gate.liveness())
         return self.state()
 
     def move(self, command: MoveCommand) -> Job:
         """Start a minimum-jerk move."""
-        with self._turn():
-            self._require_fresh()
-            with self._lock:
+        with self._gate.turn():
+            self._gate.require_fresh()
+            with self._gate.lock:
                 return self._kernel.move(command)
 
     def joint_reset(self, command: JointResetCommand) -> Job:
         """Start the slow joint-space move to the rest posture."""
-        with self._turn():
-            self._require_fresh()
-            with self._lock:
+        with self._gate.turn():
+            self._gate.require_fresh()
+            with self._gate.lock:
                 self._kernel.check_joint_reset(command.epoch)
             self.backend.start_joint_reset()
             try:
-                with self._lock:
+                with self._gate.lock:
                     self._kernel.check_joint_reset(command.epoch)  # the lease may be lost by now, or the arm stopped
                     self._is_resetting = True
                     return self._kernel.begin_joint_reset()
@@ -301,87 +301,51 @@ class RobotService:
 
     def impedance(self, command: ImpedanceCommand) -> RobotState:
         """Change gains and clips; they ramp."""
-        with self._turn():
-            self._require_free(command.epoch)
-            check_impedance(command.params, self.limits)
-            self.backend.set_impedance(command.params)
-            if command.params != self._impedance:
-                self._audit.note("impedance", repr(command.params))
-            self._impedance = command.params
-            self._kernel.stiffness_n_m = command.params.translational_stiffness_n_m
+        with self._gate.turn():
+            self._parameters.impedance(command)
         return self.state()
 
     def gripper(self, command: GripperCommand) -> RobotState:
         """Start a gripper motion."""
-        with self._turn():
-            self._require_free(command.epoch)
-            check_gripper(command, self.limits)
-            self._move_gripper(command)
+        with self._gate.turn():
+            self._parameters.gripper(command)
         return self.state()
 
     def load(self, command: LoadCommand) -> RobotState:
         """Tell the arm its payload, while it holds."""
-        with self._turn():
-            self._require_free(command.epoch)
-            check_load(command, self.limits)
-            if self._kernel.mode is not Mode.HOLD:
-                raise Refusal(409, "busy", "the payload may change only while the arm holds")
-            self.backend.set_load(command.mass_kg, command.center_m, command.inertia_kg_m2)
-            self._audit.note("load", repr(command))
+        with self._gate.turn():
+            self._parameters.load(command)
         return self.state()
 
     # ---- simulation
 
     def sim_advance(self, command: SimAdvanceCommand) -> RobotState:
         """Move a lockstep simulation on."""
-        with self._turn():
-            simulator = self._simulator()
-            if not simulator.is_lockstep:
-                raise Refusal(409, "real_time", "this simulation runs in real time; start it with --clock lockstep")
-            with self._lock:
-                self._kernel.leases.renew(command.epoch, self._liveness())
-            check_range("duration_s", command.duration_s, 0.0, MAX_ADVANCE_S)
-            simulator.advance(command.duration_s)
+        with self._gate.turn():
+            self._simulation.advance(command)
         return self.state()
 
     def sim_reset(self, command: SimResetCommand) -> RobotState:
         """Put the simulated arm at a pose at once; it holds there. Ends the fault of an arm outside the box."""
-        with self._turn():
-            simulator = self._simulator()
-            with self._lock:
-                self._kernel.check_sim_reset(command.epoch)
-            if command.seed is not None:
-                check_range("seed", command.seed, 0, MAX_SEED)
-            pose = None if command.pose is None else check_pose(command.pose, self.limits)
-            try:
-                simulator.reset(command.seed, pose)
-            except RobotError as error:
-                raise Refusal(422, "unreachable", str(error), field="pose", given=command.pose) from None
-            self._gripper = None
-            measured = measured_in(simulator.state())
-            with self._lock:
-                self._kernel.rebase(measured)
-                if self._kernel.fault == OUTSIDE_BOX:
-                    self._kernel.recover()
+        with self._gate.turn():
+            self._simulation.reset(command)
+            self._parameters.forget_gripper()
         return self._settled_state()
 
     # ---- inside
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let one command at a time reach the driver; refuse the others while it takes long, as a recovery may."""
-        if not self._commands.acquire(timeout=-1 if self.backend.is_lockstep else TURN_S):
-            raise Refusal(409, "busy", "the arm's driver is still at another command; try again when it is done")
-        try:
-            yield
-        finally:
-            self._commands.release()
+    def _wait_until_measured(self) -> None:
+        give_up_s = time.monotonic() + FIRST_READING_S
+        while not self._kernel.is_measured:
+            if self.backend.is_lockstep or time.monotonic() > give_up_s:
+                raise RobotError(f"backend {self.backend.name!r} gives no finite pose of the arm; check its driver")
+            time.sleep(0.005)
 
     def _servo(self, now_s: float, measured: Measured) -> Reference:
         kernel, backend = self._kernel, self.backend
-        live_s = self._liveness()
-        self._tick_live_s = live_s
-        with self._lock:
+        live_s = self._gate.liveness()
+        self._gate.ticked(live_s)
+        with self._gate.lock:
             kernel.expire_lease(live_s)
             cause = backend.fault()
             if cause is not None:
@@ -398,41 +362,15 @@ class RobotService:
             return
         self._is_resetting = False
         self.backend.cancel_joint_reset()
-        if is_wanted:
+        if is_wanted and error_rad is not None:
             self._kernel.end_joint_reset()
+        elif is_wanted:
+            self._kernel.hold()  # none runs, so that none has arrived
 
     def _track(self, epoch: int, sequence: int | None, command: StreamCommand | PoseCommand) -> None:
-        self._require_fresh()
-        with self._lock:
-            self._kernel.track(epoch, sequence, command.pose, self._liveness())
-
-    def _move_gripper(self, command: GripperCommand) -> None:
-        self.backend.set_gripper(command.position, command.speed_m_s, command.force_n)
-        self._gripper = command.position
-
-    def _require_free(self, epoch: int) -> None:
-        self._require_fresh()
-        with self._lock:
-            self._kernel.check_free(epoch)
-
-    def _require_fresh(self) -> None:
-        if self._is_stale():
-            raise Refusal(503, "stale", "the backend has gone quiet; the arm's state is old")
-
-    def _is_stale(self) -> bool:
-        """Return whether control ticks have ceased; latch when they are gone for long."""
-        if self.backend.is_lockstep:
-            return False
-        silence_s = self._liveness() - self._tick_live_s
-        if silence_s > self.limits.backend_timeout_s:
-            with self._lock:
-                self._kernel.latch("backend_lost")
-        return silence_s > self.limits.state_timeout_s
-
-    def _simulator(self) -> SimBackend:
-        if not self.backend.is_simulated:
-            raise Refusal(404, "not_simulated", f"backend {self.backend.name!r} is a real arm")
-        return cast(SimBackend, self.backend)
+        self._gate.require_fresh()
+        with self._gate.lock:
+            self._kernel.track(epoch, sequence, command.pose, self._gate.liveness())
 
     def _settle(self) -> None:
         """In lockstep, run one tick of the kernel at the present time: nobody else does."""

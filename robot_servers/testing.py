@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from robot_servers.backend import Floats, JointLimits, Measured, Servo
+from robot_servers.backend import Floats, JointLimits, Measured, Servo, jacobian_rows
+from robot_servers.limits import Refusal
 from robot_servers.main import bind, create_server, url_of
 from robot_servers.service import RobotService
 from serl_core.robots.messages import ImpedanceParams, Mode, RobotState, SimTruth, Vector3, Vector7
@@ -43,6 +44,7 @@ class PointMassBackend:
         self.dq: Floats = np.zeros(7)
         self.jacobian: Floats = np.zeros((6, 7))
         self.follows = True  # False: blocked by an obstacle
+        self.gripper_cause: str | None = None  # why the gripper does not obey
         self._fault: str | None = None
         self._position = np.array(HOME[:3])
         self._quaternion = np.array(HOME[3:])
@@ -87,7 +89,7 @@ class PointMassBackend:
             tcp_wrench=self.wrench,
             q=tuple(self.q.tolist()),
             dq=tuple(self.dq.tolist()),
-            jacobian=tuple(map(tuple, self.jacobian.tolist())),
+            jacobian=jacobian_rows(self.jacobian),
             gripper=self._gripper,
             mode=Mode.HOLD,
             reference_pose=self._reference,
@@ -107,7 +109,9 @@ class PointMassBackend:
         self.calls.append(("set_impedance", params))
 
     def set_gripper(self, position: float, speed_m_s: float, force_n: float) -> None:
-        """Be there at once."""
+        """Be there at once, or refuse."""
+        if self.gripper_cause is not None:
+            raise Refusal(503, self.gripper_cause, "the gripper no longer obeys")
         self.calls.append(("set_gripper", position, speed_m_s, force_n))
         self._gripper = position
 
@@ -133,6 +137,15 @@ class PointMassBackend:
         """Clear the fault."""
         self.calls.append(("recover",))
         self._fault = None
+
+    def gripper_fault(self) -> str | None:
+        """Return what a test has set."""
+        return self.gripper_cause
+
+    def recover_gripper(self) -> None:
+        """Clear it."""
+        self.calls.append(("recover_gripper",))
+        self.gripper_cause = None
 
     def fault(self) -> str | None:
         """Return the latched fault."""

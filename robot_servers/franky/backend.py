@@ -11,8 +11,12 @@ import time
 
 import franky
 
+from robot_servers.arm_parts.control_thread import ControlThread
+from robot_servers.arm_parts.flange import Flange
+from robot_servers.arm_parts.gain_ramp import PUSHING_N, GainRamp, check_no_integral
+from robot_servers.arm_parts.spring_target import spring_target
+from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
-from robot_servers.control_thread import ControlThread
 from robot_servers.franky import joint_reset
 from robot_servers.franky.connection import configure, connect, recover_from_errors
 from robot_servers.franky.errand import Errand
@@ -20,11 +24,8 @@ from robot_servers.franky.gains import axis_clips
 from robot_servers.franky.joint_limits import joint_limits
 from robot_servers.franky.motions import Motions, Phase
 from robot_servers.franky.reading import Reading, acceleration_for, message, read
-from robot_servers.gain_ramp import PUSHING_N, GainRamp, check_no_integral
 from robot_servers.grippers.interface import Gripper
 from robot_servers.limits import Refusal, SafetyLimits
-from robot_servers.spring_target import spring_target
-from robot_servers.target_filter import TargetFilter
 from serl_core.errors import RobotError
 from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3
 
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.002
 LOST_S = 0.8  # without a new reading; before the kernel gives the backend up. The arm itself stops after 0.02 s
+LOST, DIED = "connection_lost", "control_loop_died"
 STOP_S = 3.0  # to come to rest when the driver ends
 
 
@@ -63,7 +65,7 @@ class FrankyBackend:
         """
         self._robot_ip = robot_ip
         self._safety = limits
-        self._gripper = gripper
+        self._flange = Flange(gripper)
         self._enforce_realtime = enforce_realtime
         self._filter = TargetFilter(target_filter_s)
         self._params = ImpedanceParams()  # the newest that was asked for
@@ -73,6 +75,7 @@ class FrankyBackend:
         self._motions: Motions | None = None
         self._reading: Reading | None = None
         self._goal = self._params  # what the gains are on the way to
+        self._is_loss_told = False
         self._recovery: Errand | None = None
         self._thread: ControlThread | None = None
 
@@ -99,8 +102,7 @@ class FrankyBackend:
         robot = self._connected()
         try:
             configure(robot, self._safety)
-            if self._gripper is not None:
-                self._gripper.start()
+            self._flange.start()
             self._motions = Motions(robot, self.joint_limits(), self._safety.speed_m_s)
             state = robot.state
             if state.robot_mode == franky.RobotMode.Reflex:
@@ -109,6 +111,7 @@ class FrankyBackend:
             self.stop()
             raise
         motions = self._motions
+        self._reading = self._recovery = None  # of the connection before
         self._thread = ControlThread("franky", PERIOD_S, lambda: self._tick(servo, motions), self._die)
         self._thread.start()
 
@@ -121,8 +124,7 @@ class FrankyBackend:
             self._come_to_rest(self._motions)
             self._motions.release()
         self._robot = None  # a start after a stop connects again
-        if self._gripper is not None:
-            self._gripper.stop()
+        self._flange.stop()
 
     def _connected(self) -> franky.Robot:
         if self._robot is None:
@@ -144,8 +146,7 @@ class FrankyBackend:
         reading = self._reading
         if reading is None:
             raise RobotError("the arm has not told its state yet; start the driver", status=503)
-        position = 0.0 if self._gripper is None else self._gripper.position()
-        return message(reading, gripper=position, reference=self._filter.pose, fault=self.fault())
+        return message(reading, gripper=self._flange.position(), reference=self._filter.pose, fault=self.fault())
 
     # ---- commands
 
@@ -164,13 +165,7 @@ class FrankyBackend:
         Raises:
             Refusal: there is no gripper, or it no longer answers.
         """
-        gripper = self._gripper
-        if gripper is None:
-            raise Refusal(409, "no_gripper", "this arm was started without a gripper (--gripper none)")
-        cause = gripper.fault()
-        if cause is not None:
-            raise Refusal(503, cause, "the gripper no longer obeys; look at it, and start the robot server again")
-        gripper.move(position, speed_m_s, force_n)
+        self._flange.move(position, speed_m_s, force_n)
 
     def set_load(self, mass_kg: float, center_m: Vector3, inertia_kg_m2: tuple[float, ...]) -> None:
         """Tell the arm its payload: it takes none in motion, so it rests for a moment.
@@ -181,7 +176,7 @@ class FrankyBackend:
         robot, motions = self._connected(), self._started()
         # The inertia is symmetric, so row by row is column by column.
         errand = Errand(lambda: robot.set_load(mass_kg, center_m, inertia_kg_m2))
-        motions.when_idle(errand.run)
+        motions.when_idle(errand)
         errand.wait("the payload")
 
     def start_joint_reset(self) -> None:
@@ -207,11 +202,19 @@ class FrankyBackend:
             Refusal: the arm does not recover; the fault stays.
         """
         motions = self._started()
+        if motions.fault == DIED:
+            raise Refusal(409, "still_faulted", "the control loop died, see the log; start the robot server again")
         if motions.fault is not None:
             self._recovery = errand = Errand(lambda: self._recover(motions))
             errand.wait("the recovery")
-        if self._gripper is not None and self._gripper.fault() is not None:
-            self._gripper.recover()
+
+    def gripper_fault(self) -> str | None:
+        """Return why the gripper no longer obeys, such as ``gripper_lost``, or None; the arm goes on."""
+        return self._flange.fault()
+
+    def recover_gripper(self) -> None:
+        """Clear the gripper's fault and connect it again; returns at once."""
+        self._flange.recover()
 
     def fault(self) -> str | None:
         """Return why the arm does not obey, such as ``reflex`` or ``connection_lost``, or None."""
@@ -228,15 +231,14 @@ class FrankyBackend:
         recovery, self._recovery = self._recovery, None
         if recovery is not None:
             recovery.run()
-        if motions.fault == "connection_lost":
-            return True  # there is nothing to read until somebody asks to recover
         last, now_s = self._reading, time.monotonic()
         reading = self._next_reading(motions, now_s)
         if reading is None:
-            if last is not None and motions.fault == "connection_lost":
+            if last is not None and motions.fault == LOST and not self._is_loss_told:
                 servo(now_s, last.measured)  # once, so that the kernel hears of it
+                self._is_loss_told = True
             return True
-        self._reading = reading
+        self._reading, self._is_loss_told = reading, False
         reference = servo(now_s, reading.measured)
         dt_s = PERIOD_S if last is None else reading.stamp_s - last.stamp_s
         goal, before, gains = self._params, self._goal, self._gains
@@ -267,8 +269,10 @@ class FrankyBackend:
 
     def _next_reading(self, motions: Motions, now_s: float) -> Reading | None:
         """Return a new reading, or None while there is none; a silence that is too long is latched."""
+        if motions.fault == LOST:
+            return None  # there is nothing to read until somebody asks to recover
         motions.observe()  # first: where the arm is gone for good, a reading waits for a second
-        if motions.fault == "connection_lost":
+        if motions.fault == LOST:
             return None
         try:
             reading = self._read(now_s)
@@ -277,7 +281,7 @@ class FrankyBackend:
             return None
         last = self._reading
         if reading is None and last is not None and now_s - last.stamp_s > LOST_S:
-            motions.latch("connection_lost", f"no state for {LOST_S:g} s")
+            motions.latch(LOST, f"no state for {LOST_S:g} s")
         return reading
 
     def _read(self, now_s: float) -> Reading | None:
@@ -291,7 +295,7 @@ class FrankyBackend:
 
     def _recover(self, motions: Motions) -> None:
         robot = self._robot
-        if motions.fault == "connection_lost":
+        if motions.fault == LOST:
             robot = self._robot = None
             motions.release()  # the arm serves one connection at a time
             robot = self._connected()
@@ -305,7 +309,7 @@ class FrankyBackend:
         """Do what is left to do when the tick has raised."""
         motions = self._started()
         self._come_to_rest(motions)
-        motions.latch("control_loop_died", "its last error is above")
+        motions.latch(DIED, "its last error is above")
 
     def _come_to_rest(self, motions: Motions) -> None:
         try:

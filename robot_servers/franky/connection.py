@@ -6,8 +6,8 @@ import time
 import franky
 import numpy as np
 
-from robot_servers.franky.realtime import check_realtime
-from robot_servers.franky_probe import knock
+from robot_servers.arm_parts.probe import knock
+from robot_servers.arm_parts.realtime import check_realtime
 from robot_servers.limits import SafetyLimits
 from serl_core.errors import RobotError
 

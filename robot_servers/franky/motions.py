@@ -5,7 +5,6 @@ All calls come from the control thread. The arm takes one kind of control signal
 """
 
 import logging
-from collections.abc import Callable
 from enum import Enum
 
 import franky
@@ -13,8 +12,10 @@ import numpy as np
 
 from robot_servers.backend import JointLimits
 from robot_servers.franky import joint_reset
+from robot_servers.franky.errand import Errand
 from robot_servers.franky.gains import FULL_ANGLE, axis_clips, cartesian_gains, nullspace_gains
 from robot_servers.franky.reading import Reading
+from serl_core.errors import RobotError
 from serl_core.robots.messages import ImpedanceParams, Vector7
 
 logger = logging.getLogger(__name__)
@@ -54,11 +55,13 @@ class Motions:
         self._speed_m_s = speed_m_s
         self._tracking: franky.CartesianImpedanceTrackingMotion | None = None
         self._is_at_rest = False
-        self._errand: Callable[[], None] | None = None
+        self._errand: Errand | None = None
 
-    def when_idle(self, errand: Callable[[], None]) -> None:
-        """Bring the arm to rest, run `errand` once, and go on."""
+    def when_idle(self, errand: Errand) -> None:
+        """Bring the arm to rest, run `errand` once, and go on; an arm at fault refuses it. From any thread."""
         self._errand = errand
+        if self.fault is not None:
+            self._refuse_errand()
 
     def observe(self) -> None:
         """Take note of a motion that is over: it came to its end, or the arm cut it off."""
@@ -116,7 +119,8 @@ class Motions:
             self.fault = cause
         self.phase = Phase.FAULT
         self.wants_rest = False
-        self._tracking = self._errand = None
+        self._tracking = None
+        self._refuse_errand()
 
     def release(self) -> None:
         """Let go of the connection."""
@@ -136,6 +140,11 @@ class Motions:
             robot.move(franky.TorqueStopMotion(max_delta_tau=TORQUE_STEP_NM), asynchronous=True)
         elif self.phase is Phase.RESETTING:
             robot.move(franky.JointStopMotion(joint_reset.BRAKING_SHARE), asynchronous=True)
+
+    def _refuse_errand(self) -> None:
+        errand, self._errand = self._errand, None
+        if errand is not None:
+            errand.refuse(RobotError(f"it is at fault: {self.fault}"))
 
     def _finish(self, robot: franky.Robot) -> None:
         try:
@@ -159,7 +168,7 @@ class Motions:
         elif self.phase is Phase.IDLE:
             errand, self._errand = self._errand, None
             if errand is not None:
-                errand()
+                errand.run()
             elif not self.wants_rest:
                 self._start_tracking(robot, gains, wanted, reading.pose)
                 self.phase = Phase.TRACKING

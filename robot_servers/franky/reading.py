@@ -6,7 +6,7 @@ from typing import NamedTuple
 import franky
 import numpy as np
 
-from robot_servers.backend import Floats, Measured
+from robot_servers.backend import Floats, Measured, jacobian_rows
 from robot_servers.rotations import rotated
 from serl_core.robots.messages import Mode, RobotState, Vector7
 
@@ -55,7 +55,7 @@ def message(reading: Reading, *, gripper: float, reference: Vector7, fault: str 
         tcp_wrench=tuple(reading.wrench.tolist()),
         q=tuple(q.tolist()),
         dq=tuple(dq.tolist()),
-        jacobian=tuple(map(tuple, jacobian.tolist())),
+        jacobian=jacobian_rows(jacobian),
         gripper=gripper,
         mode=Mode.HOLD,
         reference_pose=reference,

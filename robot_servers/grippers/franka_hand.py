@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import franky
 
-from robot_servers.franky_probe import HAND, knock
+from robot_servers.arm_parts.probe import HAND, knock
 from serl_core.errors import RobotError
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ class FrankaHand:
             if not command(hand):
                 logger.info("the hand did not reach the width: something is between the fingers, or it was stopped")
         except franky.NetworkException as error:
-            self._lose(error)
+            if hand is self._hand:  # and not one of before a recovery
+                self._lose(error)
         except (franky.Exception, RuntimeError) as error:
             logger.info("the hand gave a command up: %s", error)
 
@@ -131,13 +132,20 @@ class FrankaHand:
 
     def _run(self) -> None:
         while not self._stopping.wait(READ_S):
-            if self._fault is None:
-                self._tend()
-                continue
-            self._wants_recovery.wait()
-            self._wants_recovery.clear()
-            if not self._stopping.is_set():
-                self._connect_again()
+            try:
+                self._turn()
+            except Exception as error:  # without its thread the hand would look sound, and obey nobody
+                logger.exception("the hand's driver failed")
+                self._lose(error)
+
+    def _turn(self) -> None:
+        if self._fault is None:
+            self._tend()
+            return
+        self._wants_recovery.wait()
+        self._wants_recovery.clear()
+        if not self._stopping.is_set():
+            self._connect_again()
 
     def _tend(self) -> None:
         """Begin the newest command, and read."""

@@ -29,4 +29,4 @@ class Gripper(Protocol):
         """Return why the gripper no longer obeys, such as ``gripper_lost``, or None. The arm itself goes on."""
 
     def recover(self) -> None:
-        """Clear a fault and connect again, on request only; returns at once."""
+        """Clear a fault and connect again, on request only; returns at once. The fault stays until that is done."""

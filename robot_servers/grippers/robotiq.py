@@ -136,14 +136,12 @@ class RobotiqGripper:
             return self._fault
 
     def recover(self) -> None:
-        """Clear a fault and connect again, on request only; returns at once.
+        """Clear a fault and connect again, on request only; returns at once. The fault stays until that is done.
 
-        What was commanded before is forgotten. A gripper that had no power is activated, which moves its fingers.
+        Commands are forgotten until then. A gripper that had no power is activated, which moves its fingers.
         """
         with self._lock:
-            self._fault = None
-            self._command = None
-            self._must_recover = True
+            self._must_recover = self._fault is not None
         self._wake.set()
 
     # ---- on the thread, except for `start`
@@ -159,19 +157,26 @@ class RobotiqGripper:
             except FAILURES as error:
                 client.close()
                 self._latch(LOST, str(error))
+            except Exception as error:  # without its thread the gripper would look sound, and obey nobody
+                logger.exception("gripper at %s: its driver failed", self._address)
+                client.close()
+                self._latch(LOST, str(error))
 
     def _exchange(self, client: ModbusTcpClient) -> None:
         """Send what is new and read the status; nothing while there is a fault."""
         with self._lock:
-            if self._fault is not None:
+            must_recover = self._must_recover
+            if self._fault is not None and not must_recover:
                 return
-            must_recover, self._must_recover = self._must_recover, False
+            self._must_recover = False
         if must_recover:
             client.close()
             self._connect(client)
             if self._is_stopping.is_set():
                 return
-        with self._lock:  # after the activation: what was commanded meanwhile is sent now
+            with self._lock:
+                self._fault, self._must_recover = None, False
+        with self._lock:
             command, self._command = self._command, None
         if command is not None:
             self._write(client, command)
@@ -219,9 +224,7 @@ class RobotiqGripper:
     def _latch(self, fault: str, why: str) -> None:
         logger.error("gripper at %s: %s: %s; mend it, then recover", self._address, fault, why)
         with self._lock:
-            if not self._must_recover:  # a request that came meanwhile is still to be tried
-                self._fault = fault
-                self._command = None
+            self._fault, self._command = fault, None
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -1,8 +1,9 @@
 """An arm behind crisp_controllers and franka_ros2: the 1 kHz loop is theirs, the safety kernel runs in a thread here.
 
 What the controller tracks is published in each tick: the reference behind the filter and the error clip, and the
-wrench. The controller keeps the newest of both: should this process be killed, it holds the last target behind its own
-error clip, and goes on pushing with the last wrench until a server is started again.
+wrench. The controller keeps the newest of both, so a server that ends tells it to hold where the arm is. Should this
+process be killed, it holds the last target behind its own error clip, and goes on pushing with the last wrench until a
+server is started again.
 """
 
 import logging
@@ -11,36 +12,34 @@ import threading
 from enum import Enum
 from typing import Any
 
+from robot_servers.arm_parts.control_thread import ControlThread
+from robot_servers.arm_parts.flange import Flange
+from robot_servers.arm_parts.gain_ramp import check_no_integral
+from robot_servers.arm_parts.spring_target import spring_target
+from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
-from robot_servers.control_thread import ControlThread
-from robot_servers.gain_ramp import PUSHING_N, GainRamp, check_no_integral
 from robot_servers.grippers.interface import Gripper
-from robot_servers.joint_move import JointMove
-from robot_servers.kinematics_panda import REST_Q
 from robot_servers.limits import Refusal, SafetyLimits, initial_impedance
 from robot_servers.ros2 import controllers, names
+from robot_servers.ros2.gain_parameters import GainParameters
 from robot_servers.ros2.hand import RosHand
-from robot_servers.ros2.io import Goal, RosIo, perform
+from robot_servers.ros2.io import RosIo, perform
+from robot_servers.ros2.joint_reset import JointReset, JointResetBy
 from robot_servers.ros2.state import Reading, message, read
-from robot_servers.rotations import rotated
-from robot_servers.spring_target import spring_target
-from robot_servers.target_filter import TargetFilter
-from serl_core.errors import RobotError, SerlError
-from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3, Vector6
+from robot_servers.ros2.targets import Targets
+from serl_core.errors import RobotError
+from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3
 
 logger = logging.getLogger(__name__)
 
-# 200 Hz: a target is up to 5 ms old when the next one comes, of the 20 ms that its filter takes anyway, and Python
-# converts the large state message in a fraction of that. The controller's own error clip acts at 1 kHz.
+# 200 Hz: a target is up to 5 ms old when the next one comes, of the 20 ms that its filter takes anyway. A tick takes
+# 0.11 ms besides what rclpy needs to convert the messages. The controller's own error clip acts at 1 kHz.
 PERIOD_S = 0.005
 FIRST_STATE_S = 3.0
 RECOVERY_S = 5.0
-GAINS_PERIOD_S = 0.025  # between two sets of parameters: each is a service call
-SLOWEST_RAD_S = 0.05  # of a point-to-point motion
-REPEAT_S = 0.5  # what rarely changes is published this often: a subscriber may not have been found at first
-NO_WRENCH: Vector6 = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+SWITCHED_S = 3.0 * controllers.SERVICE_S  # until the way back from a joint reset is over at the latest
 
-NUMERIC_FAULT, CONTROLLER_REFUSED = "numeric_fault", "controller_refused"
+NUMERIC_FAULT, CONTROLLER_REFUSED, DIED = "numeric_fault", "controller_refused", "control_loop_died"
 
 # franka_ros2 drives more than one model, and only the running arm says which: what every one of them can do.
 LIMITS = JointLimits(
@@ -48,13 +47,6 @@ LIMITS = JointLimits(
     high_rad=(2.7437, 1.7628, 2.8973, -0.1518, 2.8065, 3.7525, 2.8973),
     speed_rad_s=(2.0, 1.0, 1.5, 1.25, 2.51, 1.5, 2.51),
 )
-
-
-class JointResetBy(Enum):
-    """What moves the joints in a joint reset."""
-
-    TRAJECTORY = "trajectory"  # ros2_control's joint_trajectory_controller, along a path of ours
-    PTP_MOTION = "ptp_motion"  # the arm's own point-to-point motion, by franka_ros2's action server
 
 
 class Phase(Enum):
@@ -95,10 +87,12 @@ class Ros2Backend:
         """
         self._io = io
         self._limits = limits
-        self._gripper: Gripper | None = RosHand(io) if has_hand else gripper
+        self._flange = Flange(RosHand(io) if has_hand else gripper)
         self._joint_reset_by = joint_reset_by
         self._filter = TargetFilter(target_filter_s)
-        self._ramp = GainRamp(initial_impedance(limits))
+        self._gains = GainParameters(io, initial_impedance(limits))
+        self._targets = Targets(io)
+        self._reset: JointReset | None = None
         self._newest: Any = None  # the newest state message, replaced by the node's thread
         self._is_heard = threading.Event()
         self._seen: Any = None  # the one that the last tick was about
@@ -106,12 +100,6 @@ class Ros2Backend:
         self._servo: Servo | None = None
         self._fault: str | None = None
         self._phase = Phase.SWITCHING
-        self._must_cancel = False
-        self._goal: Goal | None = None
-        self._move: JointMove | None = None
-        self._is_pushing = False
-        self._gains_s = self._repeated_s = 0.0
-        self._is_setting = False  # a set of parameters is on its way
         self._switcher: threading.Thread | None = None  # goes back to the Cartesian controller after a joint reset
         self._arm = threading.Lock()  # held in a tick
         self._thread = ControlThread("ros2-control-loop", PERIOD_S, self._tick, self._die)
@@ -123,18 +111,17 @@ class Ros2Backend:
             SerlError: ROS, the arm's nodes or a controller is not there, or the arm is not free; with the remedy.
         """
         self.stop()
-        self._newest, self._reading, self._fault, self._servo = None, None, None, servo
+        self._newest, self._reading, self._fault, self._servo, self._reset = None, None, None, servo, None
         self._is_heard.clear()
         try:
             self._io.start()
             self._io.subscribe(names.ROBOT_STATE, self._take)
             self._reading = self._first_reading()
-            self._ramp.settle()
-            controllers.prepare(self._io, self._limits, self._ramp.params)
+            self._gains.settle()
+            controllers.prepare(self._io, self._limits, self._gains.params)
             self._activate([])
-            if self._gripper is not None:
-                self._gripper.start()
-        except SerlError:
+            self._flange.start()
+        except BaseException:
             self.stop()
             raise
         self._filter.restart(self._reading.pose)
@@ -142,12 +129,13 @@ class Ros2Backend:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the loop, any push and the node; the controller goes on holding the last target. Safe to call twice."""
+        """End the loop and the node; the controller holds where the arm is then. Safe to call twice."""
         self._thread.stop()
-        if self._is_pushing:
-            self._push(None)
-        if self._gripper is not None:
-            self._gripper.stop()
+        if self._switcher is not None:
+            self._switcher.join(SWITCHED_S)
+            self._switcher = None
+        self._let_rest()
+        self._flange.stop()
         self._io.stop()
         self._phase = Phase.SWITCHING
 
@@ -163,8 +151,7 @@ class Ros2Backend:
         """Return the newest reading."""
         if self._reading is None:
             raise RobotError("the arm has not been started", status=409)
-        opening = 0.0 if self._gripper is None else self._gripper.position()
-        return message(self._reading, gripper=opening, reference=self._filter.pose, fault=self._fault)
+        return message(self._reading, gripper=self._flange.position(), reference=self._filter.pose, fault=self._fault)
 
     def set_impedance(self, params: ImpedanceParams) -> None:
         """Let gains and clips go to `params` with a time constant of 0.1 s; none rises while the arm pushes.
@@ -174,7 +161,7 @@ class Ros2Backend:
         """
         check_no_integral(params, "crisp_controllers")
         with self._arm:
-            self._ramp.set_goal(params)
+            self._gains.set_goal(params)
 
     def set_gripper(self, position: float, speed_m_s: float, force_n: float) -> None:
         """Start moving the fingers to `position`, 0 closed .. 1 open.
@@ -182,13 +169,7 @@ class Ros2Backend:
         Raises:
             Refusal: there is no gripper, or it no longer obeys.
         """
-        gripper = self._gripper
-        if gripper is None:
-            raise Refusal(409, "no_gripper", "this arm was started without a gripper (--gripper none)")
-        cause = gripper.fault()
-        if cause is not None:
-            raise Refusal(503, cause, "the gripper no longer obeys; look at it, and start the robot server again")
-        gripper.move(position, speed_m_s, force_n)
+        self._flange.move(position, speed_m_s, force_n)
 
     def set_load(self, mass_kg: float, center_m: Vector3, inertia_kg_m2: tuple[float, ...]) -> None:
         """Tell the arm its payload: it takes that only while no controller commands it, so control pauses.
@@ -219,34 +200,28 @@ class Ros2Backend:
         reading = self._reading
         if reading is None:
             raise Refusal(503, "no_state", "the arm's state is not known yet")
-        by_trajectory = self._joint_reset_by is JointResetBy.TRAJECTORY
+        reset = JointReset(reading, self._limits.speed_m_s)
         self._phase = Phase.SWITCHING
         try:
-            theirs = [names.TRAJECTORY_CONTROLLER] if by_trajectory else []
-            controllers.switch(self._io, theirs, [names.CARTESIAN_CONTROLLER])
+            controllers.switch(self._io, self._joint_reset_by.controllers, [names.CARTESIAN_CONTROLLER])
+            reset.send(self._io, self._joint_reset_by)
         except RobotError as error:
             self._resume([])
             raise Refusal(409, "reset_refused", str(error)) from None
-        move = JointMove(reading.measured.q.tolist(), REST_Q, self._limits.speed_m_s)
-        self._move, self._must_cancel, self._phase = move, False, Phase.RESETTING
-        if by_trajectory:
-            fields = names.trajectory(reading.joint_names, move)
-            self._goal = self._io.send_goal(names.FOLLOW_TRAJECTORY, fields, self._end_goal)
-        else:
-            # As fast as the trajectory on average, so that the tool stays below its limit too.
-            speed_rad_s = max(SLOWEST_RAD_S, move.error_rad(reading.measured.q) / move.duration_s)
-            self._goal = self._io.send_goal(names.PTP_MOTION, names.ptp_motion(REST_Q, speed_rad_s), self._end_goal)
+        self._reset, self._phase = reset, Phase.RESETTING
 
     # The next two and `fault` take no lock: the servo calls them inside the tick, under locks of its own.
 
     def joint_reset_error_rad(self) -> float | None:
         """Return the largest joint error of a joint reset, or None when none runs; 0.01 rad is there."""
-        move, reading = self._move, self._reading
-        return None if move is None or reading is None or self._must_cancel else move.error_rad(reading.measured.q)
+        reset, reading = self._reset, self._reading
+        return None if reset is None or reading is None or reset.must_end else reset.error_rad(reading.measured.q)
 
     def cancel_joint_reset(self) -> None:
         """Go back to the Cartesian controller as soon as it is switched to, from the pose then measured on."""
-        self._must_cancel = True
+        reset = self._reset
+        if reset is not None:
+            reset.must_end = True
 
     def recover(self) -> None:
         """Clear the arm's error, and hold the present pose.
@@ -254,6 +229,8 @@ class Ros2Backend:
         Raises:
             Refusal: the error stays, or the controller does not start again.
         """
+        if self._fault == DIED:
+            raise Refusal(409, "still_faulted", "the control loop died, see the log; start the robot server again")
         self._settle()
         self._phase = Phase.SWITCHING
         if self._reading is not None and self._reading.trouble is not None:
@@ -266,12 +243,19 @@ class Ros2Backend:
         cause = read(self._newest).trouble if is_heard else "backend_lost"
         if cause is not None:
             raise Refusal(409, "still_faulted", f"the arm is still in {cause!r}; look at it and at its nodes' logs")
+        self._gains.retry()
         self._fault = None
         self._resume([names.CARTESIAN_CONTROLLER])
         if self._fault is not None:
             raise Refusal(409, "still_faulted", "the Cartesian controller does not start; see controller_manager's log")
-        if self._gripper is not None and self._gripper.fault() is not None:
-            self._gripper.recover()
+
+    def gripper_fault(self) -> str | None:
+        """Return why the gripper no longer obeys, such as ``gripper_lost``, or None; the arm goes on."""
+        return self._flange.fault()
+
+    def recover_gripper(self) -> None:
+        """Clear the gripper's fault and connect it again; returns at once."""
+        self._flange.recover()
 
     def fault(self) -> str | None:
         """Return the latched cause: a reflex, a stop, or a controller that does not obey; or None."""
@@ -302,53 +286,40 @@ class Ros2Backend:
         if self._fault is None and reading.trouble is not None:
             logger.error("the arm stopped obeying: %s", reading.trouble)
             self._fault = reading.trouble
+        reset = self._reset
+        if reset is not None and reset.has_failed:
+            self._fault = self._fault or "joint_reset_blocked"
         reference = servo(reading.stamp_s, reading.measured)
-        if self._must_cancel or (self._move is not None and self._fault is not None):
-            self._end_reset()
+        if reset is not None and (reset.must_end or self._fault is not None):
+            self._end_reset(reset)
         if self._phase is not Phase.TRACKING or self._fault not in (None, NUMERIC_FAULT):
             self._filter.restart(reading.pose)
-            if self._is_pushing:
-                self._push(None)
+            self._targets.relax()
             return True
         if self._fault is None and not self._filter.follow(reference, dt_s):
             self._fault = NUMERIC_FAULT
             self._filter.restart(reading.pose)
-        if not self._ramp.is_settled:
-            self._ramp_gains(reading)
+        self._gains.tick(reading)
+        if self._gains.has_failed:
+            self._fault = self._fault or CONTROLLER_REFUSED
         if math.isfinite(sum(reading.pose)):
-            target = spring_target(self._filter.pose, reading.pose, self._ramp.params)
-            self._io.publish(names.TARGET_POSE, names.pose_stamped(target))
-            is_repeated = reading.stamp_s - self._repeated_s > REPEAT_S
-            if reference.wrench is not None and self._fault is None:
-                tool, push = reading.pose[3:], reference.wrench.tolist()
-                self._push((*rotated(tool, push[:3]), *rotated(tool, push[3:])))
-            elif self._is_pushing or is_repeated:
-                self._push(None)
-            if is_repeated:
-                self._repeated_s = reading.stamp_s
-                self._io.publish(names.TARGET_JOINT, names.joint_state(reading.joint_names, REST_Q))
+            wrench = None if reference.wrench is None or self._fault is not None else reference.wrench.tolist()
+            self._targets.publish(reading, spring_target(self._filter.pose, reading.pose, self._gains.params), wrench)
         return True
 
-    def _push(self, wrench: Vector6 | None) -> None:
-        """Publish a wrench, base frame; None ends it: the controller keeps the newest for ever."""
-        self._is_pushing = wrench is not None
-        self._io.publish(names.TARGET_WRENCH, names.wrench_stamped(wrench or NO_WRENCH))
-
-    def _ramp_gains(self, reading: Reading) -> None:
-        since_s = reading.stamp_s - self._gains_s
-        if self._is_setting or since_s < GAINS_PERIOD_S:
+    def _let_rest(self) -> None:
+        """Tell the controller to hold where the arm is: it would go on pulling to the last target, and pushing."""
+        reading = self._reading
+        if self._phase is not Phase.TRACKING or reading is None or not math.isfinite(sum(reading.pose)):
             return
-        self._gains_s, self._is_setting = reading.stamp_s, True
-        may_rise = math.hypot(*reading.wrench[:3]) <= PUSHING_N
-        # After a pause the ramp goes on where it was, and makes up for nothing.
-        params = self._ramp.advance(min(since_s, 2.0 * GAINS_PERIOD_S), may_rise=may_rise)
-        self._io.call(names.SET_PARAMETERS, names.parameters(names.gains(params)), self._parameters_set)
+        try:
+            self._targets.rest(reading.pose)
+        except Exception:  # whatever it is, the rest of the driver is to be ended
+            logger.exception("the controller was not told to hold where the arm is")
 
-    def _parameters_set(self, reply: Any | None) -> None:
-        self._is_setting = False
-        if reply is None or not all(result.successful for result in reply.results):
-            logger.error("the Cartesian controller refused its gains")
-            self._fault = self._fault or CONTROLLER_REFUSED
+    def _die(self) -> None:
+        self._fault = DIED
+        self._let_rest()
 
     # ---- controllers
 
@@ -363,14 +334,14 @@ class Ros2Backend:
         return reading
 
     def _activate(self, restart: list[str]) -> None:
-        self._push(None)  # ends one that was left by a server that was killed
+        self._targets.end_push()  # also one that was left by a server that was killed
         controllers.activate(self._io, restart)
 
     def _resume(self, restart: list[str]) -> None:
         """Go back to the Cartesian controller; a failure is a fault."""
         try:
             self._activate(restart)
-        except RobotError:
+        except Exception:  # on a thread of its own nobody else would hear of it
             logger.exception("the Cartesian controller does not start")
             self._fault = self._fault or CONTROLLER_REFUSED
             return
@@ -378,38 +349,24 @@ class Ros2Backend:
 
     # ---- the joint reset
 
-    def _end_goal(self, result: Any | None) -> None:
-        if result is None and self._move is not None and not self._must_cancel:
-            logger.error("the joint reset's action failed or was refused")
-            self._fault = self._fault or "joint_reset_blocked"
-
-    def _forget_reset(self) -> None:
-        goal, self._goal, self._move, self._must_cancel = self._goal, None, None, False
-        if goal is not None:
-            goal.cancel()
-
-    def _end_reset(self) -> None:
+    def _end_reset(self, reset: JointReset) -> None:
         """Cancel what still runs and switch back, on a thread of its own: the control loop waits for no service."""
-        was_resetting = self._move is not None
-        self._forget_reset()
-        if was_resetting:
-            self._phase = Phase.SWITCHING
-            self._switcher = threading.Thread(target=self._resume, args=([],), name="ros2-switch", daemon=True)
-            self._switcher.start()
+        self._reset = None
+        reset.cancel()
+        self._phase = Phase.SWITCHING
+        self._switcher = threading.Thread(target=self._resume, args=([],), name="ros2-switch", daemon=True)
+        self._switcher.start()
 
     def _settle(self) -> None:
         """Wait until a joint reset that was cancelled has made way."""
         with self._arm:
-            if self._must_cancel:
-                self._end_reset()
+            if self._reset is not None and self._reset.must_end:
+                self._end_reset(self._reset)
             switcher = self._switcher
         if switcher is not None:
-            switcher.join(3.0 * controllers.SERVICE_S)
+            switcher.join(SWITCHED_S)
 
     def _require_sound(self) -> None:
         if self._fault is not None:
             cause = self._fault
             raise Refusal(423, "latched", f"the arm is at fault ({cause}); look, then /v1/recover", given=cause)
-
-    def _die(self) -> None:
-        self._fault = "control_loop_died"

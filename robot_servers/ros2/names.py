@@ -4,8 +4,8 @@ crisp_controllers: topics and parameters as its Python client crisp_python 3.6.0
 them. franka_ros2: 2.5 with its franka_msgs. Names are relative to the arm's namespace.
 """
 
-from robot_servers.joint_move import JointMove
-from robot_servers.kinematics_panda import JOINTS
+from robot_servers.arm_parts.joint_move import JointMove
+from robot_servers.arm_parts.kinematics_panda import JOINTS
 from robot_servers.ros2.io import Action, Fields, Part, Service, Topic
 from serl_core.robots.messages import ImpedanceParams, Vector6, Vector7
 

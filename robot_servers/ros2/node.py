@@ -51,19 +51,23 @@ class RosNode:
         self._node = rclpy.create_node(NODE_NAME, namespace=self._namespace, context=self._context)
         self._executor = executors.SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, args=(self._executor,), name="ros2-node", daemon=True)
+        self._thread = threading.Thread(
+            target=self._spin, args=(self._executor, self._context), name="ros2-node", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
         """Leave ROS. Safe to call twice."""
-        if self._node is None:
+        if self._context is None:
             return
-        self._executor.shutdown()
+        if self._executor is not None:
+            self._executor.shutdown()
         if self._thread is not None:
             self._thread.join(JOIN_S)
-        self._node.destroy_node()
+        if self._node is not None:
+            self._node.destroy_node()
         self._rclpy.shutdown(context=self._context)
-        self._node = self._executor = self._thread = None
+        self._node = self._executor = self._thread = self._context = None
         self._publishers, self._clients = {}, {}
 
     def subscribe(self, topic: Topic, on_message: Callable[[Any], None]) -> None:
@@ -124,11 +128,11 @@ class RosNode:
             logger.error("nobody offers the action %s", goal.name)
             goal.end(None)
 
-    def _spin(self, executor: Any) -> None:
+    def _spin(self, executor: Any, context: Any) -> None:
         try:
             executor.spin()
         except Exception as error:
-            if self._context.ok():  # not the end that `stop` asked for
+            if context.ok():  # not the end that `stop` asked for
                 logger.exception("the ROS 2 node died: %s", error)
 
 

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from robot_servers.backend import JointLimits, Measured, Servo
+from robot_servers.backend import JointLimits, Measured, Servo, jacobian_rows
 from robot_servers.sim.cameras import CameraThread, Snapshot
 from robot_servers.sim.impedance import ImpedanceLaw, TorqueLimiter
 from robot_servers.sim.joint_limits import LIMITS, repulsion
@@ -201,7 +201,7 @@ class MujocoBackend:
                 tcp_wrench=tuple(world.wrench.tolist()),
                 q=tuple(world.q.tolist()),
                 dq=tuple(world.dq.tolist()),
-                jacobian=tuple(map(tuple, world.jacobian.tolist())),
+                jacobian=jacobian_rows(world.jacobian),
                 gripper=world.opening(),
                 mode=Mode.HOLD,
                 reference_pose=self._law.target.pose,

@@ -9,12 +9,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import Reference
-from robot_servers.rotations import rotated
+from robot_servers.rotations import half_turn, rotated
 from robot_servers.sim.gains import RampedGains
-from robot_servers.sim.kinematics import JOINTS, rotation_error
+from robot_servers.sim.kinematics import JOINTS
 from robot_servers.sim.model import PERIOD_S, REST_Q
-from robot_servers.target_filter import TargetFilter
 from serl_core.robots.messages import ImpedanceParams
 
 Floats = NDArray[np.float64]
@@ -123,7 +123,7 @@ class ImpedanceLaw:
         """
         x, y, z = position_m.tolist()
         to_x, to_y, to_z, *turn = self.target.pose
-        error = (to_x - x, to_y - y, to_z - z, *rotation_error(turn, quaternion.tolist()))
+        error = (to_x - x, to_y - y, to_z - z, *half_turn(turn, quaternion.tolist()))
         twist = np.matmul(jacobian, dq, out=self._twist).tolist()
         force = []
         for axis, (stiffness, damping, ki, most_down, most_up) in enumerate(self.gains.axes):

@@ -1,12 +1,12 @@
 """Inverse kinematics of the arm: damped least squares from the rest posture."""
 
 import math
-from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_servers.rotations import half_turn
 from robot_servers.sim.model import REST_Q
 from serl_core.errors import RobotError
 from serl_core.robots.messages import Vector7
@@ -20,18 +20,6 @@ POSTURE_GAIN = 0.3  # per iteration, towards the rest posture in the null space
 LIMIT_MARGIN_RAD = 0.02
 TOLERANCE = 1e-6  # m and rad
 ITERATIONS = 200
-
-
-def rotation_error(target: Sequence[float], measured: Sequence[float]) -> tuple[float, float, float]:
-    """Return the vector part of target * measured^-1 (xyzw, base frame), short way round: sin of half the angle."""
-    ax, ay, az, aw = target
-    bx, by, bz, bw = measured
-    sign = 1.0 if aw * bw + ax * bx + ay * by + az * bz >= 0.0 else -1.0
-    return (
-        sign * (bw * ax - aw * bx - ay * bz + az * by),
-        sign * (bw * ay - aw * by - az * bx + ax * bz),
-        sign * (bw * az - aw * bz - ax * by + ay * bx),
-    )
 
 
 def inverse(model: mujoco.MjModel, pose: Vector7) -> Floats:
@@ -54,7 +42,7 @@ def inverse(model: mujoco.MjModel, pose: Vector7) -> Floats:
         mujoco.mj_comPos(model, data)
         mujoco.mj_jacSite(model, data, jacobian[:3], jacobian[3:], site)
         w, x, y, z = data.xquat[hand].tolist()
-        turn = rotation_error(quaternion.tolist(), (x, y, z, w))
+        turn = half_turn(quaternion.tolist(), (x, y, z, w))
         error = np.concatenate([position - data.site_xpos[site], 2.0 * np.array(turn)])
         if np.abs(error).max() < TOLERANCE:
             return q

@@ -152,15 +152,19 @@ def _jog(robot: HttpRobot, args: JogArm) -> None:
 def _clear(robot: HttpRobot, latched: Mode) -> None:
     """End a stop or a fault, if that is what the arm is in."""
     state = robot.state()
-    if state.mode is not latched:
+    cause = state.fault
+    if latched is Mode.FAULT and state.mode not in (Mode.FAULT, Mode.STOPPED) and state.gripper_fault is not None:
+        cause = state.gripper_fault  # the arm itself is well
+    elif state.mode is not latched:
         print(f"nothing to do: the arm's mode is {state.mode.value}")
         return
-    robot.connect()
+    if not state.lease_epoch:  # else beside the program that commands the arm, and waits for this
+        robot.connect()
     if latched is Mode.FAULT:
         robot.recover()
     else:
         robot.resume()
-    print(f"cleared {state.fault!r}; the arm's mode is {robot.state().mode.value}")
+    print(f"cleared {cause!r}; the arm's mode is {robot.state().mode.value}")
 
 
 def _print_compliance(args: ComplianceOf) -> None:

@@ -177,18 +177,22 @@ class HttpRobot:
         self._post("/v1/gripper", GripperCommand(epoch=self._epoch(), position=position), RobotState)
 
     def recover(self) -> None:
-        """Clear the latched fault, on a person's request only; without one, as after a stop, nothing happens."""
+        """Clear the latched fault; without one, the gripper's; without that, as after a stop, nothing happens.
+
+        Also beside the program that holds the lease: a person decides this, not who commands the arm.
+        """
         state = self.state()
-        if state.mode is Mode.FAULT and state.fault is not None:
-            self._post("/v1/recover", RecoverCommand(epoch=self._epoch(), cause=state.fault), RobotState)
+        cause = state.fault if state.mode is Mode.FAULT else None if state.mode is Mode.STOPPED else state.gripper_fault
+        if cause is not None:
+            self._post("/v1/recover", RecoverCommand(epoch=self._epoch_in_force(state), cause=cause), RobotState)
 
     def stop(self) -> None:
         """Latch a software stop; needs no lease."""
         self._send("POST", "/v1/stop", None, RobotState)
 
     def resume(self) -> None:
-        """Clear a latched stop; the arm holds where it is."""
-        self._post("/v1/resume", EpochCommand(epoch=self._epoch()), RobotState)
+        """Clear a latched stop; the arm holds where it is. Also beside the program that holds the lease."""
+        self._post("/v1/resume", EpochCommand(epoch=self._epoch_in_force(self.state())), RobotState)
 
     def sim_reset(self, seed: int | None = None, pose: Vector7 | None = None) -> RobotState:
         """Begin the simulated scene anew with the arm at `pose`, at once."""
@@ -234,6 +238,10 @@ class HttpRobot:
                 logger.warning("the lease was not renewed: %s", error)
                 if error.status == 409:
                     return
+
+    def _epoch_in_force(self, state: RobotState) -> int:
+        """Return the epoch of the present lease, whoever holds it."""
+        return state.lease_epoch if self._lease is None and state.lease_epoch else self._epoch()
 
     def _epoch(self) -> int:
         if self._lease is None:

@@ -57,7 +57,7 @@ class Robot(Protocol):
         """Open (1) or close (0) the gripper; returns at once."""
 
     def recover(self) -> None:
-        """Clear the latched fault, on a person's request only."""
+        """Clear the latched fault, or without one the gripper's; on a person's request only."""
 
     def stop(self) -> None:
         """Latch a software stop; needs no lease."""

@@ -61,6 +61,7 @@ class RobotState(Message, frozen=True):
     reference_pose: Vector7
     fault: str | None = None  # the latched cause in STOPPED and FAULT
     lease_epoch: Count = 0  # fencing number of the current lease; 0 when nobody holds it
+    gripper_fault: str | None = None  # why the gripper no longer obeys, while the arm goes on
     is_stale: bool = False  # older than 100 ms: the backend has gone quiet
     truth: SimTruth | None = None  # simulated backend only
     unsafe_thresholds: bool = False  # the arm's own reflexes come later than recommended (SAFETY 1.2)
@@ -178,7 +179,7 @@ class EpochCommand(Message, frozen=True):
 
 
 class RecoverCommand(Message, frozen=True):
-    """POST /v1/recover: clear the latched fault `cause`, which must be the present one."""
+    """POST /v1/recover: clear the latched fault `cause`, which must be the present one; without one, the gripper's."""
 
     epoch: Count
     cause: str

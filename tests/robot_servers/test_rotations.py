@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from robot_servers.rotations import rotated, rotation_between, turned
+from robot_servers.rotations import half_turn, rotated, rotation_between, turned
 
 TURN = st.tuples(*[st.floats(-1.8, 1.8)] * 3)
 
@@ -31,3 +31,11 @@ def test_the_same_orientation_needs_no_turn_also_with_the_other_sign():
     assert rotation_between(quaternion, quaternion) == (0.0, 0.0, 0.0)
     assert rotation_between(quaternion, (-0.5, -0.5, -0.5, -0.5)) == (0.0, 0.0, 0.0)
     assert turned(quaternion, (0.0, 0.0, 0.0), 1.0) == quaternion
+
+
+def test_the_half_turn_is_the_sine_of_half_the_angle_the_short_way():
+    start, turn = Rotation.random(random_state=2), Rotation.from_rotvec((0.0, 0.3, 0.0))
+    target = (turn * start).as_quat()
+    for sign in (1.0, -1.0):
+        error = half_turn((sign * target).tolist(), start.as_quat().tolist())
+        np.testing.assert_allclose(error, (0.0, math.sin(0.15), 0.0), atol=1e-12)

@@ -96,6 +96,21 @@ def test_an_arm_whose_pose_is_not_known_is_not_served(is_lockstep, monkeypatch):
         RobotService(backend).start()
 
 
+@pytest.mark.parametrize("fails_at", ["set_impedance", "state"])
+def test_a_start_that_fails_half_way_stops_the_backend(fails_at, monkeypatch):
+    """The control loop of the driver went on with nobody above it to end it."""
+    backend, calls = PointMassBackend(), []
+
+    def fail(*_):
+        raise RobotError("no answer")
+
+    monkeypatch.setattr(backend, fails_at, fail)
+    monkeypatch.setattr(backend, "stop", lambda: calls.append("stop"))
+    with pytest.raises(RobotError, match="no answer"):
+        RobotService(backend, SafetyLimits(clip_m=(0.0005, 0.005))).start()
+    assert calls == ["stop"]
+
+
 def test_steps_move_the_arm(rig):
     for _ in range(20):
         rig.step(dx=0.01)
@@ -195,6 +210,15 @@ def test_a_joint_reset_does_not_begin_when_it_may_no_longer(rig, event):
     assert rig.service.state().mode is not Mode.MOVING
 
 
+def test_a_joint_reset_that_no_longer_runs_has_not_arrived(rig):
+    """What had ended by itself was reported as a success."""
+    job = rig.service.joint_reset(JointResetCommand(epoch=rig.epoch))
+    rig.backend.joint_reset_error_rad = lambda: None
+    rig.advance(0.01)
+    assert rig.service.job(job.id).state == "cancelled"
+    assert rig.service.state().mode is Mode.HOLD
+
+
 def test_a_stop_ends_a_joint_reset_at_the_next_tick(rig):
     rig.service.joint_reset(JointResetCommand(epoch=rig.epoch))
     rig.advance(0.1)
@@ -277,6 +301,25 @@ def test_an_arm_moved_by_hand_in_a_fault_does_not_spring_back_while_the_driver_r
 
     rig.backend.recover = recover_slowly
     rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="reflex"))
+    rig.advance(0.1)
+    for _, *pose in rig.backend.references[ticks:]:
+        assert pose[:7] == pytest.approx(at(0.4, 0.1, 0.35))
+
+
+def test_an_arm_that_was_moved_while_its_connection_was_lost_does_not_spring_back(rig):
+    """Its set-point was where it had last been seen, for the first ticks after it was found again."""
+    rig.step(dx=0.01)
+    rig.backend.fail("connection_lost")
+    rig.advance(0.001)
+    recover, ticks = rig.backend.recover, len(rig.backend.references)
+
+    def find_again() -> None:
+        rig.backend.place((0.4, 0.1, 0.35))  # seen only now
+        recover()
+        rig.backend.advance(0.005)
+
+    rig.backend.recover = find_again
+    rig.service.recover(RecoverCommand(epoch=rig.epoch, cause="connection_lost"))
     rig.advance(0.1)
     for _, *pose in rig.backend.references[ticks:]:
         assert pose[:7] == pytest.approx(at(0.4, 0.1, 0.35))

@@ -10,13 +10,14 @@ from robot_servers.limits import SafetyLimits
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend, serving
 from serl_core.errors import RobotError
+from tests.robot_servers.serl_routes.serl_rig import serl_serving
 
 TOKEN = "secret"
 LOAD = {"mass_kg": 0.5, "center_m": [0.0, 0.0, 0.05], "inertia_kg_m2": [0.001, 0, 0, 0, 0.001, 0, 0, 0, 0.001]}
 
 
 class SlowDriver(PointMassBackend):
-    """Is at `set_load` and `recover` until it is let go."""
+    """Is at `set_load`, `recover` and `start_joint_reset` until it is let go."""
 
     def __init__(self):
         super().__init__(is_lockstep=False)
@@ -30,6 +31,10 @@ class SlowDriver(PointMassBackend):
     def recover(self):
         self._take_long()
         super().recover()
+
+    def start_joint_reset(self):
+        self._take_long()
+        super().start_joint_reset()
 
     def _take_long(self):
         self.is_at_it.set()
@@ -77,6 +82,34 @@ def test_a_stop_and_a_reading_get_through_while_the_driver_sets_a_payload(arm):
     backend.may_finish.set()
     thread.join()
     assert replies[0].status_code == 200
+
+
+def test_a_stop_gets_through_while_the_driver_starts_a_joint_reset(arm):
+    """Changing the controllers of an arm takes up to seconds: the call was made on the event loop."""
+    backend, client = arm
+    thread, replies = in_background(lambda: client.command("joint_reset"))
+    assert backend.is_at_it.wait(20.0)
+    assert client.post("stop").json()["mode"] == "stopped"
+    assert not replies
+    backend.may_finish.set()
+    thread.join()
+    assert replies[0].status_code == 423  # it does not begin on a stopped arm
+    assert [call[0] for call in backend.calls] == ["start_joint_reset", "cancel_joint_reset"]
+
+
+def test_a_stop_gets_through_while_a_hil_serl_client_starts_one():
+    """As above."""
+    backend = SlowDriver()
+    with serl_serving(backend) as rig:
+        try:
+            thread, replies = in_background(lambda: rig.post("/jointreset"))
+            assert backend.is_at_it.wait(20.0)
+            assert rig.v1("/v1/stop", {}).json()["mode"] == "stopped"
+            assert not replies
+        finally:
+            backend.may_finish.set()
+        thread.join()
+        assert replies[0].status_code == 423
 
 
 def test_another_command_is_refused_meanwhile_and_changes_nothing(arm):

@@ -2,6 +2,7 @@
 
 import time
 
+import franky
 import pytest
 
 from robot_servers.grippers.franka_hand import FrankaHand
@@ -82,3 +83,28 @@ def test_a_hand_that_falls_silent_is_reported_and_connects_again_on_request_only
     finally:
         hand.stop()
         arms.kill()
+
+
+def test_what_nobody_foresaw_is_a_fault_too(hand, monkeypatch):
+    """It ended the driver's thread without a word: the hand looked sound, and obeyed nobody."""
+
+    def fail(*_):
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(hand, "_tend", fail)
+    until(lambda: hand.fault() == "gripper_lost", "the fault")
+    monkeypatch.undo()
+    hand.recover()
+    until(lambda: hand.fault() is None, "the recovery")
+
+
+def test_a_command_that_a_lost_connection_ends_late_is_no_fault_of_the_new_one(hand):
+    """A hand that had just been connected again was lost again at once."""
+
+    def end(_):
+        raise franky.NetworkException("the old connection")
+
+    hand._carry_out("the hand of before", end)
+    assert hand.fault() is None
+    hand._carry_out(hand._hand, end)
+    assert hand.fault() == "gripper_lost"

@@ -198,7 +198,7 @@ def test_a_silent_gripper_is_lost_and_answers_no_command(device, caplog):
     assert "mend it, then recover" in caplog.text
 
 
-def test_a_lost_gripper_is_connected_again_on_request_and_old_commands_are_forgotten(device):
+def test_a_lost_gripper_is_connected_again_on_request_and_old_commands_are_forgotten(device, caplog):
     with ExitStack() as stack:
         with serving(device) as port:
             gripper = stack.enter_context(driver(port, timeout_s=0.2))
@@ -206,15 +206,17 @@ def test_a_lost_gripper_is_connected_again_on_request_and_old_commands_are_forgo
         wait_until(lambda: gripper.fault() == "gripper_lost")
         gripper.move(0.0, 0.05, 20.0)
 
-        gripper.recover()  # nobody is there yet
-        wait_until(lambda: gripper.fault() == "gripper_lost")
+        said = len(caplog.messages)
+        gripper.recover()
+        wait_until(lambda: len(caplog.messages) > said)  # nobody is there yet
+        assert gripper.fault() == "gripper_lost"
         assert gripper.position() == position
 
         with serving(device, port=port):
             gripper.recover()
             seen = device.readings
+            wait_until(lambda: gripper.fault() is None)
             wait_until(lambda: device.readings > seen + 3)
-            assert gripper.fault() is None
             assert device.writes == []
             gripper.move(0.0, 0.05, 20.0)
             wait_until(lambda: gripper.position() == 0.0)
@@ -225,8 +227,8 @@ def test_a_gripper_whose_power_was_cut_is_lost_until_it_is_activated_again(devic
     device.is_activated = device._was_on = False
     wait_until(lambda: gripper.fault() == "gripper_lost")
     gripper.recover()
-    wait_until(lambda: device.is_activated)
-    assert gripper.fault() is None
+    wait_until(lambda: gripper.fault() is None)
+    assert device.is_activated
     assert device.writes == [(0, 0, 0), (0x0100, 0, 0)]
 
 
@@ -235,8 +237,33 @@ def test_a_fault_of_the_gripper_itself_is_reported_and_cleared_on_request(device
     wait_until(lambda: gripper.fault() == "gripper_fault")
     assert "current is too high" in caplog.text
     gripper.recover()
-    wait_until(lambda: device.fault == 0)
-    assert gripper.fault() is None
+    wait_until(lambda: gripper.fault() is None)
+    assert device.fault == 0
+
+
+def test_what_nobody_foresaw_is_a_fault_too_and_can_be_recovered(device, gripper, monkeypatch):
+    """It ended the driver's thread without a word: the gripper looked sound, and obeyed nobody."""
+
+    def fail(*_):
+        raise AttributeError("unforeseen")
+
+    monkeypatch.setattr(gripper, "_read", fail)
+    wait_until(lambda: gripper.fault() == "gripper_lost")
+    monkeypatch.undo()
+    gripper.recover()
+    wait_until(lambda: gripper.fault() is None)
+
+
+def test_the_fault_stays_until_the_gripper_obeys_again(device, gripper):
+    """It was gone as soon as somebody asked, and a command in between was lost."""
+    device.is_activated = device._was_on = False
+    wait_until(lambda: gripper.fault() == "gripper_lost")
+    device.answers.clear()
+    gripper.recover()
+    wait_until(lambda: device.is_waiting)
+    assert gripper.fault() == "gripper_lost"
+    device.answers.set()
+    wait_until(lambda: gripper.fault() is None)
 
 
 @pytest.mark.parametrize("fault", [0x05, 0x07, 0x08, 0x09])

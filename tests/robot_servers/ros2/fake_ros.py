@@ -5,7 +5,7 @@ Only the fields that the driver reads or writes are there, and those beside them
 
 from dataclasses import dataclass, field
 
-from robot_servers.kinematics_panda import REST_Q, hand_pose
+from robot_servers.arm_parts.kinematics_panda import REST_Q, hand_pose
 from robot_servers.ros2 import names
 from robot_servers.ros2.io import fill
 from serl_core.geometry import matrix_to_pose
@@ -286,6 +286,7 @@ class FakeIo:
         self.goals = []
         self.refused = set()  # services that answer with failure
         self.silent = set()  # services that give no answer
+        self.lost = set()  # services whose answers never come
         self.ends_at_once = {names.ERROR_RECOVERY}
         self.on_message = {}
 
@@ -307,6 +308,8 @@ class FakeIo:
         kind = KINDS[service.kind]
         request = fill(kind.Request(), fields, new)
         self.calls.append((service, request))
+        if service in self.lost:
+            return
         if service in self.silent:
             on_reply(None)
             return

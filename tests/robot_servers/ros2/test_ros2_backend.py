@@ -9,11 +9,12 @@ import pytest
 from panda_py import constants
 from scipy.spatial.transform import Rotation
 
+from robot_servers.arm_parts.kinematics_panda import REST_Q
 from robot_servers.backend import Reference
-from robot_servers.kinematics_panda import REST_Q
 from robot_servers.limits import Refusal, SafetyLimits
-from robot_servers.ros2 import Ros2Backend, names
-from robot_servers.ros2.backend import PERIOD_S, JointResetBy
+from robot_servers.ros2 import Ros2Backend, controllers, gain_parameters, names
+from robot_servers.ros2.backend import PERIOD_S
+from robot_servers.ros2.joint_reset import JointResetBy
 from robot_servers.service import RobotService
 from serl_core.errors import RobotError
 from serl_core.robots.messages import (
@@ -136,6 +137,11 @@ def running(make):
 def target_of(message):
     position = message.pose.position
     return np.array([position.x, position.y, position.z])
+
+
+def parameters_of(io):
+    """Return those that were sent last."""
+    return {each.name: each.value.double_value for each in io.requests(names.SET_PARAMETERS)[-1].parameters}
 
 
 def switches(io):
@@ -431,8 +437,104 @@ def test_hand_commands_go_through_its_node(io, make):
         make().set_gripper(1.0, 0.05, 20.0)
 
 
+def ros2_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ros2-")]
+
+
+def test_gains_whose_answer_never_comes_are_a_fault(io, arm, running, monkeypatch):
+    """All later gains were accepted, and never sent: the driver waited for one answer for ever."""
+    monkeypatch.setattr(gain_parameters, "ANSWER_S", 0.1)
+    backend, _ = running
+    io.lost.add(names.SET_PARAMETERS)
+    backend.set_impedance(ImpedanceParams(translational_stiffness_n_m=1000.0))
+    wait_until(lambda: backend.fault() == "controller_refused")
+    io.lost.clear()
+    backend.recover()
+    wait_until(lambda: parameters_of(io)["task.k_pos_x"] == 1000.0)
+    assert backend.fault() is None
+
+
+def test_a_server_that_ends_lets_the_arm_hold_where_it_is(io, arm, running):
+    """The controller went on pulling to the last target: with up to the clip's whole force, for ever."""
+    backend, servo = running
+    arm.follows = False
+    servo.reference = far(arm)
+    wait_until(lambda: target_of(io.messages(names.TARGET_POSE)[-1])[0] - arm.pose[0] > 0.007)
+    backend.stop()
+    np.testing.assert_allclose(target_of(io.messages(names.TARGET_POSE)[-1]), arm.pose[:3], atol=1e-9)
+
+
+def test_a_control_loop_that_dies_leaves_no_push_and_no_pull_and_is_not_recovered(io, arm, running):
+    """The controller kept the last wrench for ever, and a recovery said that all was well."""
+    backend, servo = running
+    arm.follows = False
+    servo.reference = far(arm)._replace(wrench=np.array([5.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    wait_until(lambda: any(each.wrench.force.x > 4.9 for each in io.messages(names.TARGET_WRENCH)))
+    servo.reference = "none at all"
+    wait_until(lambda: backend.fault() == "control_loop_died")
+    wait_until(lambda: io.messages(names.TARGET_WRENCH)[-1].wrench.force.x == 0.0)
+    wait_until(lambda: abs(target_of(io.messages(names.TARGET_POSE)[-1]) - arm.pose[:3]).max() < 1e-9)
+    with pytest.raises(Refusal, match="start the robot server again"):
+        backend.recover()
+    assert backend.fault() == "control_loop_died"
+
+
+@pytest.mark.parametrize("error", [RobotError("not there"), ValueError("unforeseen")])
+def test_a_way_back_from_a_joint_reset_that_fails_is_a_fault(io, arm, running, monkeypatch, error):
+    """What was not foreseen ended its thread: the arm obeyed nobody any more, and there was no fault."""
+    backend, _ = running
+    backend.start_joint_reset()
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(io, "call", fail)
+    backend.cancel_joint_reset()
+    wait_until(lambda: backend.fault() == "controller_refused")
+
+
+def test_a_joint_reset_whose_goal_cannot_be_sent_is_refused_and_the_arm_tracks_on(io, arm, running, monkeypatch):
+    """The driver believed that a joint reset ran, and told the arm nothing any more."""
+    backend, _ = running
+
+    def fail(*_):
+        raise RobotError("FollowJointTrajectory has no field 'trajectory'")
+
+    monkeypatch.setattr(io, "send_goal", fail)
+    with pytest.raises(Refusal, match="no field 'trajectory'"):
+        backend.start_joint_reset()
+    assert backend.joint_reset_error_rad() is None
+    count = len(io.messages(names.TARGET_POSE))
+    wait_until(lambda: len(io.messages(names.TARGET_POSE)) > count + 3)
+
+
+def test_stop_waits_for_a_way_back_that_is_under_way_and_leaves_no_thread(io, arm, running, monkeypatch):
+    """The way back went on in a node that had been ended."""
+    backend, _ = running
+    monkeypatch.setattr(controllers, "SERVICE_S", 0.3)
+    backend.start_joint_reset()
+    io.lost.add(names.SWITCH_CONTROLLER)
+    backend.cancel_joint_reset()
+    wait_until(lambda: "ros2-switch" in ros2_threads())
+    backend.stop()
+    assert ros2_threads() == []
+
+
+def test_a_start_that_fails_for_any_reason_leaves_nothing_behind(io, arm, make, monkeypatch):
+    """Only errors of our own ended the node again."""
+
+    def fail(*_):
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(io, "subscribe", fail)
+    with pytest.raises(ValueError, match="unforeseen"):
+        make().start(Servo())
+    assert not io.is_started
+    assert ros2_threads() == []
+
+
 def test_a_service_moves_it_and_a_reflex_stops_it_until_a_person_recovers_it(io, arm, make):
-    service = RobotService(make())
+    service = RobotService(make(), SafetyLimits(state_timeout_s=5.0, backend_timeout_s=10.0))  # the machine may be slow
     service.start()
     try:
         epoch = service.lease(LeaseRequest(action="acquire", owner="test")).epoch

@@ -9,8 +9,8 @@ import threading
 import fake_ros
 import pytest
 
-from robot_servers.joint_move import JointMove
-from robot_servers.kinematics_panda import REST_Q
+from robot_servers.arm_parts.joint_move import JointMove
+from robot_servers.arm_parts.kinematics_panda import REST_Q
 from robot_servers.ros2 import RosNode, names
 from robot_servers.ros2.io import ask, fill
 from robot_servers.ros2.node import new

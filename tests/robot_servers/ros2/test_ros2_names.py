@@ -5,8 +5,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from robot_servers.joint_move import JointMove
-from robot_servers.kinematics_panda import REST_Q
+from robot_servers.arm_parts.joint_move import JointMove
+from robot_servers.arm_parts.kinematics_panda import REST_Q
 from robot_servers.ros2 import names
 from robot_servers.ros2.io import Action, Service, Topic, fill
 from serl_core.errors import RobotError

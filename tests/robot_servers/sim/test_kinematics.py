@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from robot_servers.sim.kinematics import inverse, rotation_error
+from robot_servers.sim.kinematics import inverse
 from robot_servers.sim.model import LINKS, REST_Q
 from robot_servers.sim.scenes import build_ram_insertion
 from serl_core.errors import RobotError
@@ -107,11 +107,3 @@ def test_pose_out_of_reach_is_refused_by_name(position):
         inverse(MODEL, (*position, 1.0, 0.0, 0.0, 0.0))
     assert refusal.value.field == "pose"
     assert f"pose ({position[0]:g}, " in str(refusal.value)
-
-
-def test_rotation_error_is_the_half_angle_the_short_way():
-    start, turn = Rotation.random(random_state=2), Rotation.from_rotvec((0.0, 0.3, 0.0))
-    target = (turn * start).as_quat()
-    for sign in (1.0, -1.0):
-        error = rotation_error((sign * target).tolist(), start.as_quat().tolist())
-        np.testing.assert_allclose(error, (0.0, math.sin(0.15), 0.0), atol=1e-12)

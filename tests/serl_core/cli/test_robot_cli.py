@@ -103,6 +103,21 @@ def test_a_stop_needs_no_lease_and_resume_ends_it(site: Site, capsys):
     assert site.mode is Mode.HOLD
 
 
+def test_a_person_resumes_and_recovers_beside_the_program_that_commands_the_arm(site: Site, capsys):
+    """It was refused: the waiting actor keeps its lease, and had to be ended first."""
+    site.robot.connect()
+    epoch = site.service.state().lease_epoch
+    site.robot.stop()
+    assert site.run("resume") == 0
+    assert site.mode is Mode.HOLD
+    site.backend.fail("reflex")
+    site.backend.advance(0.01)
+    assert site.mode is Mode.FAULT
+    assert site.run("recover") == 0
+    assert "cleared 'reflex'" in capsys.readouterr().out
+    assert (site.mode, site.service.state().lease_epoch) == (Mode.HOLD, epoch)
+
+
 @pytest.mark.parametrize("command", ["resume", "recover"])
 def test_what_is_not_latched_is_not_cleared(site: Site, capsys, command: str):
     assert site.run(command) == 0

@@ -1,0 +1,88 @@
+"""One controller at a time, fenced by an epoch."""
+
+import pytest
+
+from robot_servers.kernel_parts.lease import LeaseBook
+from robot_servers.limits import Refusal
+
+
+def book(**changes: float) -> LeaseBook:
+    return LeaseBook(2.0, changes.get("commands_per_s", 100.0), first_epoch=7)
+
+
+def test_epochs_only_rise():
+    leases = book()
+    first = leases.acquire("a", 0.0)
+    leases.release(first.epoch)
+    second = leases.acquire("b", 0.0)
+    assert 7 < first.epoch < second.epoch
+
+
+def test_a_second_client_is_told_who_holds_the_lease():
+    leases = book()
+    leases.acquire("alice", 0.0)
+    with pytest.raises(Refusal, match=r"'alice', last heard of 1\.5 s ago") as refused:
+        leases.acquire("bob", 1.5)
+    assert refused.value.status == 409
+
+
+@pytest.mark.parametrize("epoch", [0, -1, 7, 9])
+def test_any_other_epoch_is_refused(epoch):
+    leases = book()
+    assert leases.acquire("a", 0.0).epoch == 8
+    for call in (leases.require, leases.release, lambda e: leases.renew(e, 0.0)):
+        with pytest.raises(Refusal) as refused:
+            call(epoch)
+        assert refused.value.status == 409
+    assert leases.epoch == 8
+
+
+def test_a_silent_holder_loses_the_lease_after_its_time_out():
+    leases = book()
+    lease = leases.acquire("a", 0.0)
+    leases.renew(lease.epoch, 1.0)
+    assert leases.expire(3.0) is None
+    assert leases.expire(3.01) == lease
+    assert leases.epoch == 0
+    with pytest.raises(Refusal):
+        leases.renew(lease.epoch, 3.02)
+
+
+def test_an_accepted_command_is_a_sign_of_life_and_a_check_is_not():
+    leases = book()
+    lease = leases.acquire("a", 0.0)
+    leases.check_command(1, 1.9)
+    assert leases.expire(2.1) == lease
+    lease = leases.acquire("a", 3.0)
+    leases.count_command(1, 4.9, 4.9)
+    assert leases.expire(6.8) is None
+
+
+def test_a_sequence_must_rise_within_a_lease_and_starts_anew_with_the_next():
+    leases = book()
+    lease = leases.acquire("a", 0.0)
+    leases.count_command(5, 0.0, 0.0)
+    for sequence in (5, 4, -1):
+        with pytest.raises(Refusal) as refused:
+            leases.check_command(sequence, 0.0)
+        assert (refused.value.status, refused.value.field) == (409, "sequence")
+    leases.check_command(6, 0.0)
+    leases.release(lease.epoch)
+    leases.acquire("a", 0.0)
+    leases.check_command(0, 0.0)
+
+
+def test_more_commands_than_the_rate_are_refused():
+    leases = book()
+    leases.acquire("a", 0.0)
+    accepted, statuses = 0, set()
+    for tick in range(1000):
+        try:
+            leases.check_command(None, tick * 0.001)
+        except Refusal as refusal:
+            statuses.add(refusal.status)
+        else:
+            leases.count_command(None, tick * 0.001, 0.0)
+            accepted += 1
+    assert statuses == {429}
+    assert 100 <= accepted <= 120
