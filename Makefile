@@ -10,11 +10,12 @@ SEED ?= 0
 STEPS ?=
 OBS ?= pixels
 RUN ?=
+CONSOLE ?=
 
 .PHONY: demo test check format lint types imports bench clean
 
 demo: $(RUNTIME)
-	$(BIN)/serl demo --seed $(SEED) --obs $(OBS) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN))
+	$(BIN)/serl demo --seed $(SEED) --obs $(OBS) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN)) $(if $(CONSOLE),--console)
 
 test: $(DEV)
 	$(BIN)/pytest
@@ -47,5 +48,5 @@ $(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(DEV): $(RUNTIME)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,vision,franka,franka-sim,panda,realsense,robotiq,spacemouse,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,sim,learner,vision,franka,franka-sim,panda,realsense,robotiq,spacemouse,console,dev]'
 	touch $@

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from actors.frames_to_review import FramesToReview
 from actors.intervention import NEVER_S, arbitrate
+from actors.operator_desk import OperatorDesk
+from actors.step_reports import StepReports
 from actors.teleop.interface import Teleop
 from serl_core.data.frames import compress
 from serl_core.envs.arm_env import ArmEnv
-from serl_core.errors import CameraFault, DataError, RobotFault
+from serl_core.errors import CameraFault, DataError, RobotError, RobotFault
+from serl_core.operator.messages import Control, Label
 from serl_core.robots.messages import Mode
 from serl_core.types import EndReason, Observation, Provenance, Transition
 
@@ -25,6 +28,13 @@ Act = Callable[[Observation], NDArray[np.float32]]
 """Observation -> action in [-1, 1]: a policy with its weights and its randomness inside."""
 
 RECOVERY_POLL_S = 0.5
+PAUSE_POLL_S = 0.02
+LABELLED = {
+    "success": (EndReason.SUCCESS, 1.0),
+    "failure": (EndReason.FAILURE, 0.0),
+    "discard": (EndReason.OPERATOR_STOP, 0.0),
+}
+NOT_LABELLED = (EndReason.ROBOT_FAULT, EndReason.OPERATOR_STOP, EndReason.CAMERA_FAULT)
 
 
 class Verdict(NamedTuple):
@@ -48,6 +58,8 @@ class ActorLoop:
         sleep: waits between looks at a faulty robot.
         review: gets what the classifier calls a success and the simulator does not, and where there is no
             simulator, every success.
+        desk: asked before each step whether it may be taken, and after it for a label; nobody's if not given.
+        reports: tells the consoles of each step.
     """
 
     def __init__(
@@ -60,12 +72,18 @@ class ActorLoop:
         hold_s: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
         review: FramesToReview | None = None,
+        desk: OperatorDesk | None = None,
+        reports: StepReports | None = None,
     ) -> None:
         self.session = session
         self.policy_version = 0
         self.episode = -1  # the present one; counts up from 0
         self.sequence = 0  # of the next transition
         self.is_false_success = False  # the last step: a success for the classifier that the simulator denies
+        self.veto_until_s: float | None = None  # the last step: a success that a person may veto until then
+        self.idle: Callable[[], None] = lambda: None  # called again and again while no step can be taken
+        self._desk = desk or OperatorDesk()
+        self._reports = reports or StepReports(self._desk, env, session)
         self._env = env
         self._act = act
         self._teleop = teleop
@@ -80,23 +98,24 @@ class ActorLoop:
     def step(self) -> Transition:
         """Reset if the last episode has ended, then take one control step.
 
-        After a robot fault or an operator's stop it waits until a person has recovered the robot; it
-        never recovers it by itself. After a camera's fault it waits until there are new pictures.
+        While an operator has paused it, it waits. After a robot fault or an operator's stop it waits until a
+        person has recovered the robot; it never recovers it by itself. After a camera's fault it waits until
+        there are new pictures.
 
         Raises:
             ResetError: the arm did not arrive at its start pose.
         """
-        observation = self._begin_episode() if self._observation is None else self._observation
-        choice = arbitrate(
-            self._act(observation),
-            self._teleop.read(),
-            self._env.state.stamp_s,
-            self._last_engaged_s,
-            self._hold_s,
-        )
+        while True:
+            self._wait_while_paused()
+            observation = self._begin_episode() if self._observation is None else self._observation
+            action, command = self._act(observation), self._teleop.read()
+            if not self._desk.is_paused:  # until now, or because the person at the controls was lost
+                break
+        choice = arbitrate(action, command, self._env.state.stamp_s, self._last_engaged_s, self._hold_s)
         self._last_engaged_s = choice.last_engaged_s
         _, reward, _, _, info = self._env.step(choice.action)
-        end: EndReason = info["end"]
+        label = self._desk.take_label() if info["end"] not in NOT_LABELLED else None
+        end, reward = (info["end"], reward) if label is None else LABELLED[label.label]
         next_observation = self._see()
         transition = Transition(
             observation=observation,
@@ -115,15 +134,25 @@ class ActorLoop:
         self.sequence += 1
         self._observation = next_observation if end is EndReason.RUNNING else None
         self._compare(info)
+        self._tell(transition, info, label)
         if end in (EndReason.ROBOT_FAULT, EndReason.OPERATOR_STOP):
-            logger.error(
-                "episode %d ended by %s (%s)", self.episode, end.name.lower(), self._env.state.fault or "no cause given"
-            )
+            cause = f"{label.label} of {label.operator}" if label is not None else self._env.state.fault
+            logger.error("episode %d ended by %s (%s)", self.episode, end.name.lower(), cause or "no cause given")
         return transition
+
+    def show(self, control: Control) -> None:
+        """Tell the consoles who has control while no step is taken; call it as often as you like."""
+        self._reports.change(control)
+
+    def has_adopted(self, version: int) -> None:
+        """Take note that `act` has got the weights of this version."""
+        self.policy_version = version
+        self._reports.has_adopted()
 
     def abandon_episode(self) -> None:
         """Begin a new episode at the next step; the present one keeps its transitions, and no end."""
         self._observation = None
+        self._desk.end_episode()
 
     @property
     def late_ticks(self) -> int:
@@ -134,8 +163,36 @@ class ActorLoop:
         """Return how late each control tick since the last call came; nothing in lockstep."""
         return self._env.take_lateness_s()
 
+    def _tell(self, transition: Transition, info: dict[str, Any], label: Label | None) -> None:
+        """Tell the consoles of a step, and let people veto a success that no person has given."""
+        self.veto_until_s = None
+        if transition.end is not EndReason.RUNNING:
+            self._desk.end_episode()
+        is_success = transition.end is EndReason.SUCCESS and label is None
+        may_be_wrong = info["is_classified"] is not None or not self._env.is_lockstep  # in lockstep it costs time
+        if is_success and may_be_wrong and self._desk.is_watched:
+            self.veto_until_s = self._desk.claim_success(self.session, self.episode)
+        operator = self._desk.operator if transition.is_intervention else None
+        self._reports.step(transition, info, operator=operator, may_veto=self.veto_until_s is not None)
+
+    def _wait_while_paused(self) -> None:
+        if not self._desk.is_paused:
+            return
+        if self._observation is not None:
+            with contextlib.suppress(RobotError):  # stopped already, or its watchdog will hold it
+                self._env.robot.step(self._env.robot.state().tcp_pose, 0.0)
+        self.abandon_episode()  # the arm stands still meanwhile: no transition may span that
+        while self._desk.is_paused:
+            self.show(Control.WAITING if self._desk.awaits_person else Control.PAUSED)
+            self._rest(PAUSE_POLL_S)
+
+    def _rest(self, duration_s: float) -> None:
+        self.idle()
+        self._sleep(duration_s)
+
     def _begin_episode(self) -> Observation:
         while True:
+            self.show(Control.RESET)
             try:
                 self._env.reset()
             except RobotFault as fault:
@@ -146,6 +203,7 @@ class ActorLoop:
                 self.episode += 1
                 if self._review is not None:
                     self._review.begin_episode()
+                self._desk.begin_episode(self.session, self.episode)
                 self._last_engaged_s = NEVER_S
                 return self._see()
 
@@ -159,9 +217,13 @@ class ActorLoop:
             self.verdicts[Verdict(said, truth)] += 1
         if self._review is not None:
             self._review.see(self._env.observation.images, self._env.state, info["success_probability"])
-        if info["end"] is EndReason.SUCCESS and not truth:
+        if info["end"] is not EndReason.SUCCESS:
+            return
+        if not truth:
             self.is_false_success = truth is not None
             self._keep_for_review(is_success=truth is None)
+        elif self._review is not None:
+            self._review.claim()
 
     def _keep_for_review(self, *, is_success: bool) -> None:
         if self._review is None:
@@ -184,7 +246,8 @@ class ActorLoop:
     def _wait_for_sight(self, fault: CameraFault) -> None:
         logger.error("%s; waiting", fault)
         while True:
-            self._sleep(RECOVERY_POLL_S)
+            self.show(Control.WAITING)
+            self._rest(RECOVERY_POLL_S)
             with contextlib.suppress(CameraFault):
                 self._env.look()
                 break
@@ -192,9 +255,13 @@ class ActorLoop:
 
     def _wait_for_recovery(self, fault: RobotFault) -> None:
         logger.error("the robot is stopped or in a fault (%s): look at it, then recover it; waiting", fault)
-        self._sleep(RECOVERY_POLL_S)
-        while self._env.robot.state().mode in (Mode.STOPPED, Mode.FAULT):
-            self._sleep(RECOVERY_POLL_S)
+        mode = self._env.robot.state().mode
+        while True:
+            self.show(Control.STOPPED if mode is Mode.STOPPED else Control.FAULT)
+            self._rest(RECOVERY_POLL_S)
+            mode = self._env.robot.state().mode
+            if mode not in (Mode.STOPPED, Mode.FAULT):
+                break
         logger.info("the robot is ready again")
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from actors.actor import Act, ActorLoop
 from actors.frames_to_review import FramesToReview
+from actors.operator_desk import OperatorDesk
+from actors.step_reports import StepReports
 from actors.teleop.interface import Teleop, TeleopCommand
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.types import EndReason, Transition
@@ -22,9 +24,13 @@ class DiscardingLoop(ActorLoop):
         session: str,
         sleep: Callable[[float], None] = time.sleep,
         review: FramesToReview | None = None,
+        desk: OperatorDesk | None = None,
+        reports: StepReports | None = None,
     ) -> None:
         self._device = HandBack(teleop)
-        super().__init__(env, act, self._device, session=session, sleep=sleep, review=review)
+        super().__init__(
+            env, act, self._device, session=session, sleep=sleep, review=review, desk=desk, reports=reports
+        )
 
     def step(self) -> Transition:
         """Take one control step."""

@@ -21,10 +21,13 @@ from actors.actor import Act, ActorLoop
 from actors.discard import DiscardingLoop
 from actors.evaluate import evaluate
 from actors.frames_to_review import FramesToReview
+from actors.operator_access import operator_access
+from actors.operator_desk import OperatorDesk
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
 from actors.seeing import vision_for
 from actors.spool import Spool, SpooledSender
+from actors.teleop.browser import BrowserTeleop, CombinedTeleop, fits
 from actors.teleop.choice import NoTeleop, TeleopKind, check_person, check_scripted
 from actors.teleop.interface import Teleop
 from actors.teleop.puck import SpaceMouseConfig
@@ -86,6 +89,7 @@ class ActorArgs(TeleopArgs):
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     token_file: Path | None = None  # of the robot server; where it made it if not given
     learner_timeout_s: float = 10.0
+    operator: bool = True  # let the operators of `serl console` watch, stop, correct and label
     real_time_priority: bool = False  # go before every ordinary process (SCHED_FIFO)
 
     def __post_init__(self) -> None:
@@ -93,6 +97,10 @@ class ActorArgs(TeleopArgs):
             raise ConfigError(f"ActorArgs.max_lead_steps: must be at least 1, got {self.max_lead_steps}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"ActorArgs.steps: must be at least 1, got {self.steps}")
+        if self.teleop is TeleopKind.BROWSER and not self.operator:
+            raise ConfigError(
+                "--teleop browser: needs the operators that --no-operator keeps out; leave one of them out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +114,13 @@ class RecordArgs(TeleopArgs):
     seed: int = 0
     classifier: Path | None = None  # for a task whose reward it gives
     token_file: Path | None = None
+    run: Path | None = None  # folder where `serl console` finds this recorder
+    actor_id: str = "recorder"
+    operator: bool = True  # with --run: let operators watch, steer and label
+
+    def __post_init__(self) -> None:
+        if self.teleop is TeleopKind.BROWSER and (self.run is None or not self.operator):
+            raise ConfigError("--teleop browser: the page finds the recorder by a folder; give --run, the console's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +160,12 @@ def run_actor(args: ActorArgs) -> int:
         sender.connect(hello, args.learner_timeout_s)
         vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
         env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
-        teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed)))
+        review = FramesToReview(args.run, task.config)
+        run = args.run if args.operator else None
+        desk, reports = stack.enter_context(
+            operator_access(run, args.actor_id, env, session=session, vision=vision, review=review)
+        )
+        teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed, desk if args.operator else None)))
         stack.enter_context(env)
         actor = RemoteActor(
             ActorLoop(
@@ -154,13 +174,16 @@ def run_actor(args: ActorArgs) -> int:
                 teleop,
                 session=session,
                 sleep=stop.sleep,
-                review=FramesToReview(args.run, task.config),
+                review=review,
+                desk=desk,
+                reports=reports,
             ),
             policy,
             link,
             sender,
             max_lead_steps=args.max_lead_steps if env.is_lockstep else None,
             log=stack.enter_context(ActorLog(args.run / "actor.jsonl")),
+            desk=desk,
             sleep=stop.sleep,
         )
         actor.run(max_steps=args.steps)
@@ -179,19 +202,30 @@ def run_record(args: RecordArgs) -> int:
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
         vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
-        env = _open_env(task, vision, args.robot, "recorder", args.token_file, env_seed)
-        teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed, is_demonstrating=True)))
+        env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
+        review, session = FramesToReview(args.out, task.config), uuid.uuid4().hex
+        run = args.run if args.operator else None
+        is_at_page = args.teleop is TeleopKind.BROWSER
+        desk, reports = stack.enter_context(
+            operator_access(
+                run, args.actor_id, env, session=session, vision=vision, review=review, awaits_person=is_at_page
+            )
+        )
+        device = _teleop(args, task, env, teleop_seed, None if run is None else desk, is_demonstrating=True)
+        teleop = stack.enter_context(_opened(device))
         stack.enter_context(env)
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
         loop = DiscardingLoop(
             env,
             stop.guard(lambda _: idle),
             teleop,
-            session=uuid.uuid4().hex,
+            session=session,
             sleep=stop.sleep,
-            review=FramesToReview(args.out, task.config),
+            review=review,
+            desk=desk,
+            reports=reports,
         )
-        recording = record(loop, args.count, args.out, task_digest=perception.digest)
+        recording = record(loop, args.count, args.out, task_digest=perception.digest, desk=desk, sleep=stop.sleep)
     logger.info("saved %d demonstrations in %s; %d failed", len(recording.saved), args.out, recording.failed)
     return 0
 
@@ -259,12 +293,28 @@ def _open_env(task: Task, vision: Vision | None, url: str, owner: str, token_fil
     return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), vision=vision, seed=seed)
 
 
-def _teleop(args: TeleopArgs, task: Task, env: ArmEnv, seed: int, *, is_demonstrating: bool = False) -> Teleop:
+def _teleop(
+    args: TeleopArgs, task: Task, env: ArmEnv, seed: int, desk: OperatorDesk | None, *, is_demonstrating: bool = False
+) -> Teleop:
     """Return the device that was chosen; open it before the robot, so that one that is missing leaves the arm alone.
+
+    Args:
+        desk: where operators come in, who may take over beside any device; None where none do.
 
     Raises:
         ConfigError: this robot, or this task, does not allow the choice.
     """
+    if args.teleop is TeleopKind.BROWSER and desk is not None:
+        check_person(env.robot.health(), args.teleop)
+        return BrowserTeleop(task.config.action.spec, desk, lambda: env.state, is_demonstrating=is_demonstrating)
+    device = _device(args, task, env, seed, is_demonstrating=is_demonstrating)
+    if desk is None or not fits(task.config.action.spec):
+        return device
+    browser = BrowserTeleop(task.config.action.spec, desk, lambda: env.state)
+    return CombinedTeleop(browser, device, lambda: env.state)
+
+
+def _device(args: TeleopArgs, task: Task, env: ArmEnv, seed: int, *, is_demonstrating: bool) -> Teleop:
     match args.teleop:
         case TeleopKind.SPACEMOUSE:
             check_person(env.robot.health())
@@ -272,8 +322,8 @@ def _teleop(args: TeleopArgs, task: Task, env: ArmEnv, seed: int, *, is_demonstr
             spec = task.config.action.spec
             return make_spacemouse(spec, args.spacemouse, states, is_demonstrating=is_demonstrating)
         case TeleopKind.NONE if is_demonstrating:
-            raise ConfigError("--teleop none: then nobody demonstrates; give --teleop spacemouse or scripted")
-        case TeleopKind.NONE:
+            raise ConfigError("--teleop none: then nobody demonstrates; give --teleop spacemouse, browser or scripted")
+        case TeleopKind.NONE | TeleopKind.BROWSER:
             return NoTeleop(task.config.action.spec)
         case TeleopKind.AUTO | TeleopKind.SCRIPTED:
             check_scripted(args.teleop, env.robot.health(), is_mock=args.mock_robot)

@@ -1,5 +1,6 @@
 """The actor as a program of its own: weights come from a learner, experience goes to it through the spool."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.actor import ActorLoop, named
+from actors.operator_desk import OperatorDesk
 from actors.spool import SpooledSender
+from actors.veto import VetoWindow
 from serl_core.clock import Clock
 from serl_core.data.metrics_file import MetricsWriter
 from serl_core.errors import DataError
+from serl_core.operator.messages import Control
 from serl_core.transport.interface import ActorLink, Params
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,10 @@ class LoadsWeights(Protocol):
         """Act with these weights from now on. Raises DataError, and changes nothing, when they cannot be used."""
 
 
+class _Finished(Exception):
+    """The learner has finished while the loop was waiting for something else."""
+
+
 class RemoteActor:
     """Runs an `ActorLoop` for a learner that trains somewhere else.
 
@@ -41,6 +49,7 @@ class RemoteActor:
         sender: connected.
         max_lead_steps: None in real time.
         log: gets a JSON line each second, and a last one.
+        desk: the loop's; knows which successes operators have vetoed.
         sleep: may raise to end the program.
     """
 
@@ -53,6 +62,7 @@ class RemoteActor:
         *,
         max_lead_steps: int | None,
         log: "ActorLog",
+        desk: OperatorDesk | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -60,6 +70,8 @@ class RemoteActor:
         self._policy = policy
         self._link = link
         self._sender = sender
+        self._window = VetoWindow(sender.send, desk or OperatorDesk(), has_room=lambda: not sender.is_full, now=clock)
+        loop.idle = self._pump_or_end
         self._max_lead_steps = max_lead_steps
         self._log = log
         self._clock = clock
@@ -78,8 +90,10 @@ class RemoteActor:
         """
         self._await_first_weights()
         try:
-            self._act(max_steps)
+            with contextlib.suppress(_Finished):
+                self._act(max_steps)
         finally:
+            self._window.flush()
             self._log.write(self._record)
         if not self._sender.drain(DRAIN_S):
             spooled = self._sender.counters()["spooled"]
@@ -90,20 +104,33 @@ class RemoteActor:
             if self._is_too_far_ahead():
                 self._lead_waits += 1
                 self._sleep(LEAD_WAIT_S)
-                self._sender.pump()
+                self._pump()
                 continue
             if self._sender.is_full:
                 self._await_room()
             self._adopt_weights()
-            self._sender.send(self._loop.step())
-            self._sender.pump()
+            transition = self._loop.step()
+            self._window.put(transition, veto_until_s=self._loop.veto_until_s)
+            self._pump()
             self._log.tick(self._record)
 
     def _await_first_weights(self) -> None:
         logger.info("waiting for the learner's first weights")
         while self._loop.policy_version == 0 and not self._adopt_weights():
+            self._loop.show(Control.WAITING)
             self._sleep(WEIGHTS_WAIT_S)
-            self._sender.pump()
+            self._pump()
+
+    def _pump(self) -> None:
+        """Pass on what has waited long enough, and let the sender do its part."""
+        self._window.pump()
+        self._sender.pump()
+
+    def _pump_or_end(self) -> None:
+        """Do that while no step can be taken, as during a pause, unless the learner wants no more of them."""
+        self._pump()
+        if self._is_finished():
+            raise _Finished
 
     def _adopt_weights(self) -> bool:
         """Take the newest weights if there are any; return whether they are in use now."""
@@ -118,7 +145,7 @@ class RemoteActor:
                 "refused policy version %d, going on with %d: %s", weights.version, self._loop.policy_version, error
             )
             return False
-        self._loop.policy_version = weights.version
+        self._loop.has_adopted(weights.version)
         self._adopted_s = self._clock()
         return True
 
@@ -126,7 +153,10 @@ class RemoteActor:
         status = self._sender.status
         if self._max_lead_steps is None or status is None:
             return False
-        return self._sender.unreceived + status.env_steps - status.trained_env_steps >= self._max_lead_steps
+        return (
+            len(self._window) + self._sender.unreceived + status.env_steps - status.trained_env_steps
+            >= self._max_lead_steps
+        )
 
     def _is_finished(self) -> bool:
         status = self._sender.status
@@ -135,8 +165,9 @@ class RemoteActor:
     def _await_room(self) -> None:
         logger.error("the spool is full, the arm holds: waiting for the learner to acknowledge")
         while self._sender.is_full:
+            self._loop.show(Control.WAITING)
             self._sleep(FULL_WAIT_S)
-            self._sender.pump()
+            self._pump()
         self._loop.abandon_episode()  # the arm has stood still meanwhile: no transition may span that
 
     def _record(self) -> dict[str, object]:

@@ -107,6 +107,16 @@ class CameraVision:
         """
         return self._interpret(self._newest_frames())
 
+    def newest_frames(self) -> dict[str, Frame]:
+        """Return the cameras' newest frames by name, however old, without waiting; also on another thread.
+
+        Of a camera at the robot it is the one that was looked at last.
+        """
+        looked_at = dict(zip([config.name for config in self._config.cameras], self._frames, strict=False))
+        here = [config.name for config in self._config.cameras if config.source is not CameraSource.ROBOT]
+        frames = {name: camera.latest() for name in here if (camera := self._cameras.get(name)) is not None}
+        return {name: frame for name, frame in (looked_at | frames).items() if frame is not None}
+
     def _interpret(self, frames: list[Frame]) -> Sight:
         if self._sight is not None and all(map(operator.is_, frames, self._frames)):
             return self._sight

@@ -7,7 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("sim_speed.py", "camera_speed.py", "robot_step.py", "transport.py", "learner.py", "pixels.py")
+BENCHMARKS = (
+    "sim_speed.py",
+    "camera_speed.py",
+    "robot_step.py",
+    "transport.py",
+    "learner.py",
+    "pixels.py",
+    "console.py",
+    "console_history.py",
+)
 
 
 def main() -> int:

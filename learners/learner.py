@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from learners.metrics import EpisodeTracker
+from learners.relabelling import Relabelling
 from learners.trainer import Trainer
 from serl_core.config import TaskConfig
 from serl_core.data.episode_log import EpisodeLog
@@ -61,9 +62,10 @@ class Learner:
         self._config = config
         self._run = run
         self._episodes = EpisodeTracker(task.control_hz)
-        self._told = {
-            (r["session"], r["episode"]) for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "episode"
-        }
+        self._relabelling = Relabelling(run, trainer)
+        told = read_metrics(run / "metrics.jsonl")
+        self._told = {(r["session"], r["episode"]) for r in told if r["kind"] == "episode"}
+        self._told_relabels = {r["number"] for r in told if r["kind"] == "relabel"}
         self._acknowledged: dict[str, int] = {}
         self._env_steps_told = 0
         self._saved_env_steps = -1
@@ -78,6 +80,8 @@ class Learner:
             self._env_steps_told = self._trainer.pacing.env_steps + len(tail) - self._log.position
             for transition in self._log.transitions():
                 self._tell_episode(transition)
+            for line in self._relabelling.resume():
+                self._episodes.relabel(line.session, line.episode, self._relabelling.label_of(line))
             self._link.restore(self._log.synced_sequences())
             self._trainer.insert(tail)
             demonstrations = len(self._trainer.demonstrations)
@@ -109,6 +113,7 @@ class Learner:
             self._finish()
             return True
         self._take_in(self._link.receive(0.0 if self._trainer.can_update() else timeout_s))
+        self._relabel()
         if self._trainer.can_update():
             self._train_one_step()
         return False
@@ -125,6 +130,25 @@ class Learner:
         for transition in transitions:
             self._tell_episode(transition)
         self._report()
+
+    def _relabel(self) -> None:
+        """Take up what people have corrected since the last step."""
+        for line, is_in_buffer in self._relabelling.apply_due():
+            label = self._relabelling.label_of(line)
+            self._episodes.relabel(line.session, line.episode, label)
+            if line.number in self._told_relabels:
+                continue
+            self._metrics.write(
+                "relabel",
+                {
+                    "number": line.number,
+                    "session": line.session,
+                    "episode": line.episode,
+                    "label": label,
+                    "operator": line.operator,
+                    "in_buffer": is_in_buffer,
+                },
+            )
 
     def _stored(self, transitions: Sequence[Transition]) -> list[Transition]:
         """Return transitions as the buffer keeps them; one that does not fit ends the run before it is in the log."""

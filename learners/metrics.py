@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from serl_core.data.metrics_file import Record
+from serl_core.data.relabels import Label
 from serl_core.types import EndReason, Transition
 
 WINDOW = 20  # episodes of a running mean, as in the paper
@@ -46,8 +47,14 @@ class EpisodeTracker:
             "intervention_rate": episode.interventions / episode.length_steps,
             "end": end.name.lower(),
         }
-        self._window.append(record)
+        self._window.append(record | {"was_success": record["is_success"]})
         return record | self._running_means()
+
+    def relabel(self, session: str, episode: int, label: Label | None) -> None:
+        """Correct an episode of the running means, if it is still among them; None takes that back."""
+        for record in self._window:
+            if (record["session"], record["episode"]) == (session, episode):
+                record["is_success"] = record["was_success"] if label is None else label == "success"
 
     def _running_means(self) -> Record:
         successes = [record for record in self._window if record["is_success"]]

@@ -70,6 +70,7 @@ class Trainer:
         self.pacing = Pacing(training_starts=config.training_starts)
         self.policy_version = 0
         self.updates = 0  # of the critics, since the start of the run
+        self.relabels = 0  # people's corrections of past episodes that the buffer has taken up
         self.demonstrations = ReplayBuffer.holding(
             spec, ([as_stored(transition, spec) for transition in episode] for episode in demonstrations)
         )
@@ -203,6 +204,7 @@ class Trainer:
             "trained_env_steps": self.pacing.trained_env_steps,
             "updates": self.updates,
             "policy_version": self.policy_version,
+            "relabels": self.relabels,
             "inserted": self._inserted,  # what of the log comes before this checkpoint
             "rng": self._rng.bit_generator.state,
         }
@@ -256,6 +258,7 @@ class Trainer:
         self.pacing.trained_env_steps = facts["trained_env_steps"]
         self.updates = facts["updates"]
         self.policy_version = facts["policy_version"]
+        self.relabels = facts.get("relabels", 0)  # a run from before there were any
         self._inserted = facts["inserted"]
 
 

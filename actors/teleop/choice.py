@@ -16,6 +16,7 @@ class TeleopKind(Enum):
     AUTO = "auto"  # the scripted human for a simulated robot; a real one must be told
     SCRIPTED = "scripted"  # the task's expert, for a simulated robot
     SPACEMOUSE = "spacemouse"
+    BROWSER = "browser"  # the page of `serl console` alone; beside any other it may take over too
     NONE = "none"  # the policy acts alone
 
 
@@ -49,16 +50,16 @@ def check_scripted(kind: TeleopKind, robot: Health, *, is_mock: bool) -> None:
         return
     if kind is TeleopKind.AUTO:
         raise ConfigError(
-            f"--teleop: the robot {robot.backend!r} is real, so say who is at the device: give --teleop spacemouse, "
-            "or --teleop none to let the policy act alone"
+            f"--teleop: the robot {robot.backend!r} is real, so say who is at the device: give --teleop spacemouse "
+            "or browser, or --teleop none to let the policy act alone"
         )
     raise ConfigError(
         f"--teleop scripted: the scripted human sees nobody in its way and is for simulated robots, and the robot "
-        f"{robot.backend!r} is real; give --teleop spacemouse or none"
+        f"{robot.backend!r} is real; give --teleop spacemouse, browser or none"
     )
 
 
-def check_person(robot: Health) -> None:
+def check_person(robot: Health, kind: TeleopKind = TeleopKind.SPACEMOUSE) -> None:
     """Refuse a person at a robot whose time runs as fast as it can.
 
     Raises:
@@ -66,6 +67,6 @@ def check_person(robot: Health) -> None:
     """
     if robot.clock == "lockstep":
         raise ConfigError(
-            f"--teleop spacemouse: the robot {robot.backend!r} runs in lockstep, faster than a person; start it with "
+            f"--teleop {kind.value}: the robot {robot.backend!r} runs in lockstep, faster than a person; start it with "
             "`serl robot-server --clock real_time`"
         )

@@ -19,6 +19,14 @@ def critic_loss(q: Float[Array, "n b"], target: Float[Array, " b"]) -> Float[Arr
     return jnp.square(q - target[None]).mean(axis=1).sum()
 
 
+def disagreement(q: Float[Array, "n b"]) -> Float[Array, ""]:
+    """How much the critics differ: the standard deviation over the ensemble, averaged over the batch's second half.
+
+    That half is online experience where the first is demonstrations, on which the critics agree sooner.
+    """
+    return q[:, q.shape[1] // 2 :].std(axis=0).mean()
+
+
 def policy_loss(
     log_prob: Float[Array, " b"], q: Float[Array, "n b"], temperature: Float[Array, ""]
 ) -> Float[Array, ""]:

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from serl_core.agents.base import Metrics, Params
-from serl_core.agents.losses import critic_loss, policy_loss, td_target, temperature_loss
+from serl_core.agents.losses import critic_loss, disagreement, policy_loss, td_target, temperature_loss
 from serl_core.agents.policy import PolicyConfig, TanhGaussianPolicy
 from serl_core.errors import ConfigError
 from serl_core.networks.augmentation import random_shift
@@ -218,11 +218,11 @@ class Sac:
         next_q = _q(self._target_critics, target, next_encoded, next_action)
         goal = td_target(batch.reward, batch.discount, next_q, config.gamma)
 
-        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+        def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             q = _q(self._critics, params, encode(self.policy.encoder, params, batch.observation), batch.action)
-            return critic_loss(q, goal), q.mean()
+            return critic_loss(q, goal), (q.mean(), disagreement(q))
 
-        (value, q_mean), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
+        (value, (q_mean, q_std)), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
         critic, optimizer, is_good = _apply(self._optimizer, gradient, value, state.critic, state.critic_optimizer)
         follow = jnp.where(is_good, config.tau, 0.0)
         target_critic = jax.tree.map(lambda old, new: old + follow * (new - old), state.target_critic, critic)
@@ -230,6 +230,7 @@ class Sac:
         return _count(state, _CRITICS, is_good), {
             "critic_loss": value,
             "q_mean": q_mean,
+            "q_std": q_std,
             "target_q_mean": goal.mean(),
         }
 

@@ -8,7 +8,7 @@ a few minutes in real time through libfranka, and exit status 0 says that they d
 import dataclasses
 import json
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.console import Console
 
+from serl_core.cli.onlooker import console_beside
 from serl_core.cli.processes import ProcessGroup, ended_by_signals
 from serl_core.cli.progress import TrainingProgress
 from serl_core.cli.report import Summary, demonstration_cycle_s, write_report
@@ -82,6 +83,7 @@ class DemoArgs:
     task: str | None = None  # another task than ours for these observations
     demonstrations: int | None = None  # 20 if not given; on franky-sim 5
     trials: int | None = None  # of the final evaluation; 50 if not given, on franky-sim 10
+    console: bool = False  # serve the operator's console beside it: watch, stop, correct and label in a browser
 
     def __post_init__(self) -> None:
         for name, least in (("steps", LEAST_STEPS), ("demonstrations", 1), ("trials", 1)):
@@ -97,11 +99,13 @@ def run_demo(args: DemoArgs) -> int:
     run = _new_run(args, config.name)
     (run / "task.json").write_text(config.to_json())
     started_s = time.monotonic()
-    with ended_by_signals(), ProcessGroup(run / "logs") as group:
+    with ended_by_signals(), ProcessGroup(run / "logs") as group, ExitStack() as onlookers:
         robot = _start_robot(group, run, config.scene, args)
         robot_started_s = _robot_clock_s(robot)
         console.print(f"[bold]{config.name}[/bold] in {run}")
         console.print(f"robot server at {robot}")
+        if args.console:
+            onlookers.enter_context(console_beside(run, recipe.task, robot, console))
         common = ["--task", recipe.task, "--robot", robot]
         human = ["--mock-robot"] if args.backend is Arm.FRANKY_SIM else []  # the script may act: nobody is in its way
         seeded = [*common, "--seed", str(args.seed)]
@@ -254,7 +258,7 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor
             new_size = (run / "metrics.jsonl").stat().st_size if (run / "metrics.jsonl").exists() else 0
             if new_size != size:
                 size, quiet_since_s = new_size, time.monotonic()
-            if time.monotonic() - quiet_since_s > STALL_TIMEOUT_S:
+            if time.monotonic() - quiet_since_s > STALL_TIMEOUT_S and not args.console:  # a person may have paused it
                 raise SerlError(f"training has made no progress for {STALL_TIMEOUT_S:.0f} s; see {run / 'logs'}")
             time.sleep(0.25)
         progress.update()

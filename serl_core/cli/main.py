@@ -39,6 +39,7 @@ COMMANDS = {
     "classifier": Command(
         "serl_core.cli.classifier", "ClassifierArgs", "run_classifier", "record, train, eval, review: reward classifier"
     ),
+    "console": Command("actors.console.main", "ConsoleArgs", "run_console", "watch, stop, correct from a browser"),
     "report": Command("serl_core.cli.report", "ReportArgs", "run_report", "write a run's report.html anew"),
     "weights": Command("serl_core.cli.weights", "WeightsArgs", "run_weights", "convert ResNet-10's published weights"),
     "encoder": Command("serl_core.cli.encoder", "EncoderArgs", "run_encoder", "train the small image encoder anew"),

@@ -30,6 +30,7 @@ from robot_servers.service import RobotService
 from robot_servers.sim.gl import import_mujoco
 from serl_core.agents.policy import ActingPolicy
 from serl_core.agents.sac import SacConfig
+from serl_core.cli.onlooker import console_beside
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.metrics_file import MetricsWriter
 from serl_core.envs.arm_env import ArmEnv
@@ -59,6 +60,7 @@ class TrainArgs:
     temperature_lr: float = SacConfig.temperature_learning_rate
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
     skill: ExpertSkill = field(default_factory=ExpertSkill)
+    console: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False  # watch it in a browser
 
 
 def run_train(args: TrainArgs) -> None:
@@ -100,6 +102,13 @@ def train(args: TrainArgs, task: Task | None = None) -> str:
     if any(args.run.iterdir()):
         raise ConfigError(f"run folder {args.run} is not empty; name another one, nothing was changed")
     (args.run / "task.json").write_text(task.config.to_json())
+    with ExitStack() as onlookers:
+        if args.console:
+            onlookers.enter_context(console_beside(args.run, args.task, None, Console()))
+        return _train(args, task, perception)
+
+
+def _train(args: TrainArgs, task: Task, perception: Perception) -> str:
     _record(args, task, perception)
     env_seed, teleop_seed, policy_seed = seeds(args.seed, Program.ACTOR)
     session = hashlib.md5(f"sync-{args.seed}".encode()).hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serl_core.data.memory import available_bytes, too_large
+from serl_core.data.relabels import Episode, Label, Outcome, relabelled
 from serl_core.data.rings import Frames, Slots, copy_rows, stored_shapes
 from serl_core.errors import DataError
 from serl_core.types import EndReason, EnvSpec, Observation, Transition
@@ -118,6 +119,9 @@ class ReplayBuffer(View):
             raise too_large(spec, capacity, available_bytes()) from None
         self._head = 0  # frames ever stored
         self._tails: dict[str, _Tail] = {}
+        self._ends: dict[Episode, int] = {}  # the slot of each episode's last step
+        self._ended: dict[int, Episode] = {}  # the same by slot
+        self._as_sent: dict[int, Outcome] = {}  # of the slots whose label was corrected
 
     @classmethod
     def holding(cls, spec: EnvSpec, episodes: Iterable[Sequence[Transition]]) -> "ReplayBuffer":
@@ -166,6 +170,22 @@ class ReplayBuffer(View):
                 self.interventions._members.add(slot)
         if transition.end == EndReason.RUNNING:
             self._tails[provenance.session] = _Tail(end_slot, provenance.episode, provenance.sequence)
+        elif slot != end_slot:
+            episode = (provenance.session, provenance.episode)
+            self._ends[episode], self._ended[slot] = slot, episode
+
+    def relabel(self, session: str, episode: int, label: Label | None) -> bool:
+        """Correct how an episode ended, or with None take that back; return False if its end is not here any more.
+
+        The same transitions are drawn as before; only the reward, discount and end of its last one change.
+        """
+        slot = self._ends.get((session, episode))
+        if slot is None:
+            return False
+        stored = Outcome(float(self._reward[slot]), float(self._discount[slot]), EndReason(int(self._end[slot])))
+        outcome = relabelled(label, self._as_sent.setdefault(slot, stored))
+        self._reward[slot], self._discount[slot], self._end[slot] = outcome
+        return True
 
     def at(self, slots: Slots, rng: np.random.Generator | None = None) -> Transition:
         """Return the transitions that begin at `slots` [*b], as a batch with leading dims [*b].
@@ -211,6 +231,9 @@ class ReplayBuffer(View):
         self._members.discard(slot)
         self.interventions._members.discard(slot)
         self._next[slot] = _NONE
+        self._as_sent.pop(slot, None)
+        if (episode := self._ended.pop(slot, None)) is not None:
+            del self._ends[episode]
         for session in [session for session, tail in self._tails.items() if tail.slot == slot]:
             del self._tails[session]  # the rest of its episode starts a new segment
         self._frames.put(slot, observation)

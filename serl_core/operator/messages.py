@@ -172,14 +172,14 @@ class Picture(_Message, frozen=True, kw_only=True, tag="picture"):
     jpeg: bytes  # base64 in the text
 
 
-FromConsole = OperatorHello | TeleopInput | Label | Veto | Pause | Resume | Recover | ResumeRobot | PictureRequest
+ToActor = OperatorHello | TeleopInput | Label | Veto | Pause | Resume | Recover | ResumeRobot | PictureRequest
 FromActor = StepReport | OperatorNotice | RecordProgress | Picture
 
-_from_console: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromConsole)
+_from_console: msgspec.json.Decoder[Any] = msgspec.json.Decoder(ToActor)
 _from_actor: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromActor)
 
 
-def encode(message: FromConsole | FromActor) -> bytes:
+def encode(message: ToActor | FromActor) -> bytes:
     """Return the bytes of a message.
 
     Raises:
@@ -193,9 +193,9 @@ def encode(message: FromConsole | FromActor) -> bytes:
     return frame
 
 
-def decode_from_console(frame: bytes) -> FromConsole:
+def decode_from_console(frame: bytes) -> ToActor:
     """Return the message. Raises TransportError when it is none, or too large."""
-    message: FromConsole = _decode(_from_console, frame, "a console")
+    message: ToActor = _decode(_from_console, frame, "a console")
     return message
 
 

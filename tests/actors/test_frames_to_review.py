@@ -65,3 +65,24 @@ def test_successes_that_nobody_can_judge_are_kept_apart_for_a_person_to_correct(
     assert path == tmp_path / "successes" / "success-0000.safetensors"
     assert load_labelled(path).is_success.tolist() == [True, True]
     assert not (tmp_path / "false_positives").exists()
+
+
+def test_a_success_that_a_person_denies_is_kept_as_none_and_no_more_as_one(tmp_path):
+    review = frames_to_review(tmp_path, 2)
+    for grey in (1, 2, 3):
+        see(review, grey, 0.9)
+    kept = review.keep(is_success=True)
+    review.begin_episode()
+    see(review, 9, 0.1)  # the next episode has begun
+    denied = load_labelled(review.deny())
+    assert not kept.exists()
+    assert denied.images["wrist"][:, 0, 0, 0].tolist() == [2, 3]
+    assert not denied.is_success.any()
+    assert review.deny() is None
+
+
+def test_a_success_of_the_simulator_too_can_be_denied(tmp_path):
+    review = frames_to_review(tmp_path, 2)
+    see(review, 1, 0.9)
+    review.claim()
+    assert review.deny() == tmp_path / "false_positives" / "false-positive-0000.safetensors"

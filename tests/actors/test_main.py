@@ -229,7 +229,7 @@ def test_a_teleop_that_cannot_be_leaves_a_real_arm_untouched(kind, told, arm, tm
 def test_the_scripted_human_never_corrects_a_policy_on_a_real_arm(arm, tmp_path):
     with (
         ZmqLearnerLink(CONFIG.digest()) as link,
-        pytest.raises(ConfigError, match=r"'franky' is real; give --teleop spacemouse or none"),
+        pytest.raises(ConfigError, match=r"'franky' is real; give --teleop spacemouse, browser or none"),
     ):
         run_actor(ActorArgs(task="ram_insertion", run=tmp_path, learner=link.address, teleop=TeleopKind.SCRIPTED))
     assert arm.calls == []

@@ -6,8 +6,10 @@ from examples.ram_insertion import CONFIG
 from serl_core.data.episode_file import load_episode
 from serl_core.data.episode_log import load_episodes
 from serl_core.errors import ConfigError, DataError, SerlError
+from serl_core.operator.messages import Label, Pause, RecordProgress, Resume, Veto
 from serl_core.types import EndReason
 from tests.actors.fakes import ListedTeleop, nothing, open_env, towards_target
+from tests.actors.test_actor_with_operator import Rig as OperatorRig
 
 
 def loop(act=towards_target, session="test", **changes):
@@ -104,3 +106,56 @@ def test_a_demonstration_whose_success_the_simulator_denies_is_not_kept(tmp_path
     assert recording.failed == 1
     assert "not kept: ended by false_success" in caplog.text
     assert load_episode(recording.saved[0])[0].provenance.episode == 1
+
+
+def watched(act=towards_target, **changes):
+    """Return a recorder's loop with somebody who looks on, in real time for all it knows."""
+    rig = OperatorRig(act, is_lockstep=False, **changes)
+    return rig, {"desk": rig.desk, "now": rig.clock, "sleep": rig.loop._sleep}
+
+
+def test_a_demonstration_that_an_operator_vetoes_within_a_second_is_not_kept(tmp_path):
+    def veto(rig):
+        if len(rig.sleeps) == 1:
+            rig.say(Veto(operator="ann", session="s", episode=0))
+
+    rig, options = watched(sleep=veto)
+    recording = record(rig.loop, 1, tmp_path, task_digest=CONFIG.digest(), **options)
+    assert recording.failed == 1
+    assert load_episode(recording.saved[0])[0].provenance.episode == 1
+    assert sum(rig.sleeps) > 2.0  # for each of the two
+
+
+def test_operators_hear_how_far_a_recording_is(tmp_path):
+    rig, options = watched(sleep=lambda _: None)
+    rig.before[0] = [lambda: rig.say(Label(operator="ann", label="discard"))]
+    record(rig.loop, 2, tmp_path, task_digest=CONFIG.digest(), **options)
+    told = [(said.kept, said.wanted, said.failed) for said in rig.everybody.told if isinstance(said, RecordProgress)]
+    assert told == [(0, 2, 0), (0, 2, 1), (1, 2, 1), (2, 2, 1)]
+
+
+def test_an_operators_label_makes_a_demonstration(tmp_path):
+    rig, options = watched(nothing, sleep=lambda _: None)
+    rig.before[3] = [lambda: rig.say(Label(operator="ann", label="success"))]
+    recording = record(rig.loop, 1, tmp_path, task_digest=CONFIG.digest(), **options)
+    episode = load_episode(recording.saved[0])
+    assert [int(step.end) for step in episode] == [0, 0, 0, EndReason.SUCCESS]
+    assert (episode[-1].reward, episode[-1].discount) == (1.0, 0.0)
+
+
+def test_a_demonstration_begins_anew_after_a_pause(tmp_path):
+    """The steps before and after a pause were one episode in the file."""
+    rig, options = watched(sleep=lambda rig: rig.say(Resume(operator="ann")))
+    rig.before[2] = [lambda: rig.say(Pause(operator="ann"))]
+    rig.before[4] = [lambda: rig.say(Label(operator="ann", label="success"))]
+    recording = record(rig.loop, 1, tmp_path, task_digest=CONFIG.digest(), **options)
+    episode = load_episode(recording.saved[0])
+    assert [step.provenance.sequence for step in episode] == [2, 3, 4]
+    assert {step.provenance.episode for step in episode} == {episode[0].provenance.episode}
+
+
+def test_episodes_that_a_person_throws_away_are_no_failures_in_a_row(tmp_path):
+    rig, options = watched(sleep=lambda _: None)
+    for number in range(12):
+        rig.before[number] = [lambda: rig.say(Label(operator="ann", label="discard"))]
+    assert record(rig.loop, 1, tmp_path, task_digest=CONFIG.digest(), **options).failed == 12

@@ -5,15 +5,21 @@ import numpy as np
 import pytest
 
 from actors.actor import ActorLoop, Verdict
+from actors.operator_desk import OperatorDesk
 from actors.remote import ActorLog, RemoteActor
 from actors.spool import Spool, SpooledSender
+from actors.step_reports import StepReports
 from examples.ram_insertion import CONFIG
 from serl_core.cli.report_vision import VERDICTS
 from serl_core.clock import ManualClock
 from serl_core.errors import DataError
+from serl_core.operator.messages import Control, Pause, Resume, Veto
+from serl_core.testing.fakes import FakeRobot
 from serl_core.transport.in_process import InProcessHub
 from serl_core.transport.interface import Hello, PolicyWeights
-from tests.actors.fakes import ListedTeleop, open_env
+from serl_core.types import EndReason
+from tests.actors.fakes import ListedTeleop, open_env, towards_target
+from tests.actors.test_operator_desk import Everybody
 
 
 class ConstantPolicy:
@@ -36,7 +42,9 @@ class ConstantPolicy:
 class Rig:
     """An actor and a learner in one process. The actor's sleep lets the learner have its turn."""
 
-    def __init__(self, tmp_path, *, max_lead_steps=None, max_transitions=1000, learner_turn=lambda rig: None):
+    def __init__(
+        self, tmp_path, *, max_lead_steps=None, max_transitions=1000, learner_turn=lambda rig: None, is_lockstep=True
+    ):
         hub = InProcessHub()
         self.learner = hub.open_learner(CONFIG.digest())
         self.clock = ManualClock()
@@ -50,9 +58,14 @@ class Rig:
         link = hub.actor()
         sender = SpooledSender(self.spool, link, clock=self._passing_time)
         sender.connect(Hello(actor_id="a", session="test", spec_digest=CONFIG.digest()), 1.0)
-        env = open_env()
+        env = open_env(FakeRobot(CONFIG.reset.pose, CONFIG.target_pose, is_lockstep=is_lockstep))
         self.robot = env.robot
-        self.loop = ActorLoop(env, self.policy.sample, ListedTeleop(), session="test")
+        self.desk = OperatorDesk(now=self.clock)
+        reports = StepReports(self.desk, env, "test", now=self.clock)
+        self.loop = ActorLoop(
+            env, self._act, ListedTeleop(), session="test", sleep=self._sleep, desk=self.desk, reports=reports
+        )
+        self.people = {}  # what they do before a step with this number
         self.actor = RemoteActor(
             self.loop,
             self.policy,
@@ -60,6 +73,7 @@ class Rig:
             sender,
             max_lead_steps=max_lead_steps,
             log=self.log,
+            desk=self.desk,
             clock=self.clock,
             sleep=self._sleep,
         )
@@ -80,6 +94,10 @@ class Rig:
     def close(self):
         self.log.__exit__()
         self.spool.close()
+
+    def _act(self, observation):
+        self.people.pop(self.loop.sequence, lambda: None)()
+        return self.policy.sample(observation)
 
     def _passing_time(self):
         """The sender waits for the last acknowledgements until its time is over."""
@@ -273,3 +291,91 @@ def test_once_a_second_a_line_tells_how_the_actor_does(make_rig, tmp_path):
     }
     assert [(line["late_ms"], line["late_max_ms"]) for line in lines] == [([0.4, 7.12], 7.12), ([], 0.0), ([3.0], 3.0)]
     assert lines[1]["env_steps"] == lines[1]["made"] > lines[0]["env_steps"]
+
+
+def to_success(rig):
+    """Let the actor run until its first success, with somebody who looks on; return that step's number."""
+    rig.desk.listeners = Everybody()
+    rig.policy.sample = towards_target
+    rig.publish(1)
+    ended = []
+    step = rig.loop.step
+
+    def step_in_real_time():
+        rig.clock.advance(0.1)
+        transition = step()
+        if transition.end is EndReason.SUCCESS:
+            ended.append(transition.provenance.sequence)
+        return transition
+
+    rig.loop.step = step_in_real_time
+    return ended
+
+
+@pytest.mark.parametrize("is_vetoed", [False, True])
+def test_a_success_reaches_the_spool_as_a_person_has_judged_it(make_rig, is_vetoed):
+    rig = make_rig(is_lockstep=False)
+    ended = to_success(rig)
+    step = rig.loop.step
+
+    def step_and_veto():
+        if ended and rig.loop.sequence == ended[0] + 5:
+            assert rig.spool.counters()["made"] == ended[0]  # nothing of it can be acknowledged yet
+            if is_vetoed:
+                list(rig.desk.receive(Veto(operator="ann", session="test", episode=0), rig.clock()))
+        return step()
+
+    rig.loop.step = step_and_veto
+    rig.actor.run(max_steps=80)
+    rig.take()
+    assert [t.provenance.sequence for t in rig.received] == list(range(80))
+    judged = rig.received[ended[0]]
+    expected = (EndReason.OPERATOR_STOP, 0.0, 1.0) if is_vetoed else (EndReason.SUCCESS, 1.0, 0.0)
+    assert (judged.end, judged.reward, judged.discount) == expected
+
+
+def test_what_waits_for_a_veto_is_passed_on_at_the_end(make_rig):
+    rig = make_rig(is_lockstep=False)
+    ended = to_success(rig)
+    step = rig.loop.step
+
+    def step_until_success():
+        transition = step()
+        if ended:
+            rig.actor._is_finished = lambda: True
+        return transition
+
+    rig.loop.step = step_until_success
+    rig.actor.run()
+    rig.take()
+    assert rig.received[-1].end is EndReason.SUCCESS
+
+
+def test_during_a_pause_the_sender_goes_on_and_the_consoles_hear_of_the_wait(make_rig):
+    def resume(rig):
+        rig.take()
+        if rig.turns == 5:
+            list(rig.desk.receive(Resume(operator="ann"), rig.clock()))
+
+    rig = make_rig(learner_turn=resume)
+    rig.desk.listeners = everybody = Everybody()
+    rig.people[3] = lambda: list(rig.desk.receive(Pause(operator="ann"), rig.clock()))
+    rig.publish(1)
+    rig.actor.run(max_steps=6)
+    assert rig.spool.counters()["acknowledged"] >= 3
+    assert [report.control for report in everybody.reports][3:6] == [Control.POLICY, Control.PAUSED, Control.RESET]
+
+
+def test_while_there_are_no_weights_the_consoles_hear_that_the_actor_waits(make_rig):
+    rig = make_rig(learner_turn=lambda rig: rig.publish(1) if rig.turns == 3 else None)
+    rig.desk.listeners = everybody = Everybody()
+    rig.actor.run(max_steps=1)
+    assert everybody.reports[0].control is Control.WAITING
+
+
+def test_a_paused_actor_ends_with_its_learner(make_rig):
+    rig = make_rig(learner_turn=lambda rig: rig.take(is_finished=rig.turns > 3))
+    rig.people[2] = lambda: list(rig.desk.receive(Pause(operator="ann"), rig.clock()))
+    rig.publish(1)
+    rig.actor.run()
+    assert rig.loop.sequence == 2

@@ -413,3 +413,25 @@ def test_on_a_robot_in_lockstep_a_look_shows_the_present_state_and_outlives_a_lo
     arm.fail_camera("wrist", None)
     vision.look()
     vision.close()
+
+
+def test_an_operator_sees_what_the_actors_own_cameras_show_now_and_what_was_last_looked_at_of_the_robots():
+    config = ObservationConfig(
+        cameras=(
+            dataclasses.replace(WRIST, source=CameraSource.UVC, device="0"),
+            dataclasses.replace(WRIST, name="far"),
+        )
+    )
+    cameras = {"wrist": ListedCamera(), "far": ListedCamera()}
+    for camera in cameras.values():
+        camera.show(FITTING)
+    clock = ManualClock()
+    vision = CameraVision(config, now=clock, sleep=clock.sleep, make=lambda config, *_: cameras[config.name])
+    assert vision.newest_frames() == {}
+    vision.open(FakeRobot(CONFIG.reset.pose, CONFIG.target_pose))
+    clock.advance(60.0)  # much later, during a pause
+    for camera in cameras.values():
+        camera.show(FITTING, clock())
+    assert {name: frame.captured_s for name, frame in vision.newest_frames().items()} == {"wrist": 60.0, "far": 0.0}
+    vision.close()
+    assert vision.newest_frames() == {}

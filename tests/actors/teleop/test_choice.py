@@ -20,12 +20,16 @@ def test_the_scripted_human_acts_in_simulation_and_where_there_is_no_arm(kind):
 
 
 def test_on_a_real_robot_somebody_must_say_who_is_at_the_device():
-    with pytest.raises(ConfigError, match=r"'franky' is real, so say who .* --teleop spacemouse, or --teleop none"):
+    with pytest.raises(
+        ConfigError, match=r"'franky' is real, so say who .* --teleop spacemouse or browser, or --teleop none"
+    ):
         check_scripted(TeleopKind.AUTO, REAL, is_mock=False)
 
 
 def test_the_scripted_human_never_acts_on_a_real_robot():
-    with pytest.raises(ConfigError, match=r"--teleop scripted: .* 'franky' is real; give --teleop spacemouse or none"):
+    with pytest.raises(
+        ConfigError, match=r"--teleop scripted: .* 'franky' is real; give --teleop spacemouse, browser or none"
+    ):
         check_scripted(TeleopKind.SCRIPTED, REAL, is_mock=False)
 
 

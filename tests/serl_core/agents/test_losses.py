@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from serl_core.agents.losses import critic_loss, policy_loss, td_target, temperature_loss
+from serl_core.agents.losses import critic_loss, disagreement, policy_loss, td_target, temperature_loss
 
 
 def test_time_limit_still_bootstraps():
@@ -38,3 +39,13 @@ def test_policy_is_judged_by_the_mean_of_the_critics():
 def test_temperature_rises_while_the_entropy_is_below_its_target():
     gradient = jax.grad(temperature_loss)(jnp.asarray(0.0), jnp.asarray(-4.0), -3.0)
     assert gradient < 0
+
+
+def test_critics_that_agree_on_the_second_half_of_a_batch_do_not_disagree():
+    q = jnp.array([[0.0, 5.0, 1.0, 2.0], [9.0, 7.0, 1.0, 2.0]])
+    assert disagreement(q) == 0.0
+
+
+def test_disagreement_is_the_mean_deviation_over_the_critics():
+    q = jnp.array([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 3.0, 2.0]])
+    assert disagreement(q) == pytest.approx(0.5)

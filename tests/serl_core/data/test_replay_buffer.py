@@ -299,3 +299,52 @@ def test_a_slot_set_holds_what_a_set_holds(changes):
             slots.discard(slot)
             model.discard(slot)
         assert sorted(slots[np.arange(len(slots))]) == sorted(model)
+
+
+def ends_of(buffer):
+    """Return (reward, discount, end) of every transition, by its place."""
+    batch = buffer.at(buffer._members[np.arange(len(buffer))])
+    return list(zip(batch.reward.tolist(), batch.discount.tolist(), batch.end.tolist(), strict=True))
+
+
+def test_a_relabelled_episode_ends_otherwise_and_nothing_else_changes():
+    episodes = [*make_episode(episode=0), *make_episode(episode=1, first_sequence=5)]
+    buffer, before = filled(episodes), filled(episodes)
+    assert buffer.relabel("session", 0, "success")
+    changed = ends_of(buffer)
+    assert changed[4] == (1.0, 0.0, EndReason.SUCCESS)
+    assert changed[:4] + changed[5:] == ends_of(before)[:4] + ends_of(before)[5:]
+    assert list(contents(buffer, buffer)) == list(contents(before, before))
+
+
+def test_a_relabel_that_is_taken_back_leaves_no_trace():
+    steps = make_episode(end=EndReason.SUCCESS)
+    steps[-1] = steps[-1]._replace(reward=1.0, discount=0.0)
+    buffer = filled(steps)
+    before = ends_of(buffer)
+    for label in ("failure", "success", "failure"):
+        buffer.relabel("session", 0, label)
+    assert ends_of(buffer)[-1] == (0.0, 1.0, EndReason.OPERATOR_STOP)
+    buffer.relabel("session", 0, None)
+    assert ends_of(buffer) == before
+
+
+def test_an_episode_that_is_not_there_or_has_no_end_is_not_relabelled():
+    buffer = filled(make_episode(end=EndReason.RUNNING))
+    assert not buffer.relabel("session", 0, "success")
+    assert not buffer.relabel("session", 1, "success")
+    assert not buffer.relabel("other", 0, "success")
+
+
+def test_what_was_overwritten_is_not_relabelled_and_what_came_in_its_place_stays():
+    steps = [t for episode in range(6) for t in make_episode(episode=episode, first_sequence=5 * episode)]
+    buffer = filled(steps[:5], capacity=12)
+    buffer.relabel("session", 0, "success")
+    for transition in steps[5:]:
+        buffer.insert(transition)
+    before = ends_of(buffer)
+    assert not buffer.relabel("session", 0, None)
+    assert ends_of(buffer) == before
+    assert buffer.relabel("session", 5, "success")
+    assert len(buffer._ends) == len(buffer._ended) <= 3
+    assert len(buffer._as_sent) == 1

@@ -9,7 +9,6 @@ from serl_core.operator.messages import (
     MAX_MESSAGE_BYTES,
     Control,
     FromActor,
-    FromConsole,
     Label,
     OperatorHello,
     OperatorNotice,
@@ -22,6 +21,7 @@ from serl_core.operator.messages import (
     ResumeRobot,
     StepReport,
     TeleopInput,
+    ToActor,
     Veto,
     decode_from_actor,
     decode_from_console,
@@ -80,7 +80,7 @@ def test_what_an_actor_says_arrives_as_it_was(message):
 
 
 def test_every_kind_of_message_is_among_those_above():
-    assert {type(message) for message in FROM_CONSOLE} == set(typing.get_args(FromConsole))
+    assert {type(message) for message in FROM_CONSOLE} == set(typing.get_args(ToActor))
     assert {type(message) for message in FROM_ACTOR} == set(typing.get_args(FromActor))
 
 

@@ -1,0 +1,89 @@
+// The page: makes the parts and gives each message from the console to those who asked for its kind.
+
+import { Api } from "./api.js";
+import { Ask } from "./ask.js";
+import { Charts } from "./charts.js";
+import { armCorrect } from "./correct.js";
+import { Episodes } from "./episodes.js";
+import { Evaluation } from "./evaluation.js";
+import { armLabels } from "./labels.js";
+import { notify } from "./notices.js";
+import { armRecord } from "./record.js";
+import { Socket } from "./socket.js";
+import { Store } from "./state.js";
+import { armStop } from "./stop.js";
+import { armTabs } from "./tabs.js";
+import { armTheme } from "./theme.js";
+import { operatorName, takeToken } from "./token.js";
+import { showBanner } from "./view_banner.js";
+import { showCameras } from "./view_cameras.js";
+import { showStatus } from "./view_status.js";
+import { showTrace } from "./view_trace.js";
+import { showWrench } from "./view_wrench.js";
+
+const token = takeToken();
+const store = new Store();
+const api = new Api(token);
+const socket = new Socket({
+  token,
+  operator: operatorName(),
+  onMessage: hear,
+  onPicture: (name, blob) => store.set("picture", { name, blob }),
+  onLink: (link) => store.set("link", link),
+});
+const send = (message) => socket.send(message);
+
+armStop(store, api, send); // first: it must work whatever becomes of the rest
+showStatus(store);
+showBanner(store, send);
+showCameras(store);
+showWrench(store);
+showTrace(store);
+armLabels(store, send);
+armCorrect(store, send);
+armRecord(store, send);
+const charts = new Charts(store, api);
+const episodes = new Episodes(store, api, send);
+const evaluation = new Evaluation(api);
+const ask = new Ask(store);
+armTheme(() => charts.redraw());
+armTabs((name) => {
+  charts.isVisible = name === "follow";
+  if (name === "compare") evaluation.load();
+  if (name === "ask") ask.redraw();
+});
+setInterval(() => ask.redraw(), 2000);
+
+store.set("link", token ? "connecting" : "no token");
+if (token) socket.connect();
+
+function hear(message) {
+  switch (message.kind) {
+    case "hello":
+      store.set("operator", message.operator ?? operatorName());
+      store.set("hello", message);
+      charts.load();
+      episodes.load();
+      break;
+    case "state":
+      store.set("steers", message.operator ?? null);
+      if (message.control) store.set("control", message.control);
+      store.set("state", message);
+      break;
+    case "step":
+      store.set("steers", message.operator ?? null);
+      store.set("control", message.control);
+      store.set("step", message);
+      break;
+    case "notice":
+      notify(message.level, message.text);
+      break;
+    case "metrics":
+    case "episode":
+    case "record":
+    case "pong":
+      store.set(message.kind, message);
+      break;
+    default: // of a newer console: not for this page
+  }
+}
