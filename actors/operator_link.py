@@ -11,10 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socketpair
 from typing import Self
 
 import zmq
@@ -43,7 +41,7 @@ WAITING = 64  # messages, for all consoles and for each
 QUEUE = 16  # messages that ZeroMQ may hold per direction
 READ_AT_ONCE = 64
 MAX_CONSOLES = 4
-IDLE_S, BUSY_S = 0.25, 0.01  # between looks at what waits; the latter while a console is slow
+IDLE_S, BUSY_S = 0.05, 0.01  # between looks at what waits; the latter while there is a console
 
 Receive = Callable[[ToActor, float], Iterable[FromActor]]
 """Takes in a message with its time of arrival on this machine's monotonic clock; returns the answers to its sender."""
@@ -91,9 +89,7 @@ class OperatorLink:
             self._newest[type(message)] = message
         if not self.is_watched:
             return
-        self._put(self._waiting, message)
-        with suppress(OSError):  # the thread is awake already
-            self._wake_in.send(b"\0")
+        self._put(self._waiting, message)  # the thread looks soon; waking it here would cost the control loop time
 
     def __enter__(self) -> Self:
         """Listen, and write the file.
@@ -113,9 +109,6 @@ class OperatorLink:
             (zmq.HEARTBEAT_TIMEOUT, 3000),
         ):
             self._socket.setsockopt(option, value)
-        self._wake_in, self._wake_out = socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
         self._socket.bind("tcp://127.0.0.1:0")
         address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         try:
@@ -130,8 +123,6 @@ class OperatorLink:
 
     def __exit__(self, *_: object) -> None:
         self._is_closing.set()
-        with suppress(OSError):
-            self._wake_in.send(b"\0")
         assert self._thread is not None, "it was never opened"
         self._thread.join()
         self._path.unlink(missing_ok=True)
@@ -139,21 +130,14 @@ class OperatorLink:
     def _release(self) -> None:
         self._socket.close()
         self._context.term()
-        self._wake_in.close()
-        self._wake_out.close()
 
     def _run(self) -> None:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._wake_out, zmq.POLLIN)
         try:
             while not self._is_closing.is_set():
-                is_slow = any(console.waiting for console in self._consoles.values())
-                for source, _ in poller.poll(round(1000 * (BUSY_S if is_slow else IDLE_S))):
-                    if source is self._socket:
-                        self._read()
-                    else:
-                        self._wake_out.recv(4096)
+                if poller.poll(round(1000 * (BUSY_S if self._consoles else IDLE_S))):
+                    self._read()
                 self._send_waiting()
             self._send_waiting()
         except Exception:

@@ -190,9 +190,8 @@ def test_an_operator_steers_is_lost_resumes_frees_the_robot_and_labels(robot, to
     human = [transition for transition in learner.received if transition.is_intervention]
     assert human
     assert all(transition.action[2] == pytest.approx(UP[2]) for transition in human)
-    (success,) = [t for t in learner.received if t.end is EndReason.SUCCESS]
-    assert (success.reward, success.discount) == (1.0, 0.0)
-    assert success.provenance.episode == reports["labelled"].episode
+    labelled = [t for t in learner.received if t.provenance.episode == reports["labelled"].episode]
+    assert (labelled[-1].end, labelled[-1].reward, labelled[-1].discount) == (EndReason.SUCCESS, 1.0, 0.0)
     assert [t.provenance.sequence for t in learner.received] == list(range(len(learner.received)))
 
 
