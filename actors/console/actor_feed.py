@@ -44,7 +44,7 @@ class ActorFeed:
         self._wanted = actor_id
         self._listener = listener
         self._clock = clock
-        self._context = zmq.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # while it follows
         self._socket: zmq.Socket[bytes] | None = None
         self._address: OperatorAddress | None = None
         self._greeted_s = 0.0
@@ -64,6 +64,7 @@ class ActorFeed:
 
     async def follow(self) -> None:
         """Look for the actor, greet it and hear it, until cancelled."""
+        self._context = zmq.Context()
         try:
             while True:
                 self._look()
@@ -89,6 +90,7 @@ class ActorFeed:
             self.problem = f"{found.actor_id} does not answer"
 
     def _connect(self, address: OperatorAddress) -> None:
+        assert self._context is not None
         self._socket = self._context.socket(zmq.DEALER)
         for option, value in (
             (zmq.LINGER, 0),
