@@ -40,5 +40,5 @@ class Chores:
         while (chore := self._chores.get()) is not None:
             try:
                 chore()
-            except Exception:
+            except Exception:  # one that fails must not end the others: the actor goes on
                 logger.exception("a chore for the operator has failed")

@@ -140,7 +140,7 @@ class OperatorLink:
                     self._read()
                 self._send_waiting()
             self._send_waiting()
-        except Exception:
+        except Exception:  # the arm's loop must not end with its onlookers
             logger.exception("the operator link has failed; the console hears no more of this actor")
         finally:
             self._consoles = {}

@@ -109,7 +109,7 @@ class TrialVideo:
             raise DataError(
                 f"cannot write {self._path}: {error.strerror}; make room or choose another folder"
             ) from error
-        except BaseException:
+        except BaseException:  # also Ctrl-C: no half file stays; raised again
             self._discard()
             raise
 

@@ -106,7 +106,7 @@ class RobotService:
             self._parameters.start()
             self._settle()
             self._wait_until_measured()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: nothing stays half started; raised again
             self.backend.stop()
             raise
 

@@ -134,7 +134,7 @@ class Console:
         """Run a feed; should it fail, the others go on, and everybody knows."""
         try:
             await work
-        except Exception:
+        except Exception:  # whatever it was: a stop must still get through
             logger.exception("the console's feed of the %s has failed", name)
             self.browsers.notice("error", f"the console's feed of the {name} has failed: start the console anew")
 

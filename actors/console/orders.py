@@ -165,7 +165,7 @@ class Orders:
                 await work
             except RobotError:
                 pass  # it was told in a notice
-            except Exception:
+            except Exception:  # a task of its own: nobody else would ever hear of it
                 logger.exception("an order failed")
 
         task = asyncio.get_running_loop().create_task(alone())

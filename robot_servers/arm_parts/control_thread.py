@@ -61,6 +61,6 @@ class ControlThread:
                 if left_s < -OVERRUN_S:
                     self.overruns += 1
                 due_s = time.monotonic()
-        except Exception:
+        except Exception:  # never silently: the driver latches a fault in `on_death`
             logger.exception("control loop %s died", self._name)
             self._on_death()

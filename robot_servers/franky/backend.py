@@ -107,7 +107,7 @@ class FrankyBackend:
             state = robot.state
             if state.robot_mode == franky.RobotMode.Reflex:
                 self._motions.latch("reflex", f"it was when the server started, {state.current_errors}")
-        except BaseException:
+        except BaseException:  # also Ctrl-C: nothing stays half started; raised again
             self.stop()
             raise
         motions = self._motions

@@ -167,7 +167,7 @@ class PandaHand:
             except (RuntimeError, RobotError) as error:
                 logger.error("hand at %s is lost: %s", self._robot_ip, error)
                 self._fault = LOST
-            except Exception:
+            except Exception:  # unforeseen: the thread goes on, and the fault is told
                 logger.exception("hand at %s: its driver failed", self._robot_ip)
                 self._fault = LOST
 

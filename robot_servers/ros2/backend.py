@@ -121,7 +121,7 @@ class Ros2Backend:
             controllers.prepare(self._io, self._limits, self._gains.params)
             self._activate([])
             self._flange.start()
-        except BaseException:
+        except BaseException:  # also Ctrl-C: nothing stays half started; raised again
             self.stop()
             raise
         self._filter.restart(self._reading.pose)

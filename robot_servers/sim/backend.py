@@ -185,7 +185,7 @@ class MujocoBackend:
                         self._tick(servo)
                 next_s = origin_s + (self._ticks + 1) * PERIOD_S
                 time.sleep(max(next_s - time.monotonic(), 0.0))
-        except Exception:
+        except Exception:  # never silently: a fault is latched
             logger.exception("the simulator's control loop died")
             self._fault = "control_loop_died"
 

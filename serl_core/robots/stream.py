@@ -48,7 +48,7 @@ class Exchange:
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._shake_hands(headers, time.monotonic() + timeout_s)
-        except BaseException:
+        except BaseException:  # also Ctrl-C: no socket stays open; raised again
             self._socket.close()
             raise
 
