@@ -13,6 +13,7 @@ from pathlib import Path
 from franky_sim.mujoco_simulator import MujocoSimulator
 from franky_sim.simulation_server import SimulationServer
 
+from serl_core.data.episode_file import write_atomically
 from serl_core.errors import ConfigError, SerlError
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,7 @@ def run_franky_sim(args: FrankySimArgs) -> None:
             address = str(arm.hostname)
             logger.info("a simulated FR3 at %s", address)
             if args.ready_file is not None:
-                partial = args.ready_file.with_name(args.ready_file.name + ".partial")
-                partial.write_text(address + "\n")
-                partial.rename(args.ready_file)
+                write_atomically(args.ready_file, (address + "\n").encode())
             while not stop.is_set():
                 server.run_once()
         finally:

@@ -21,6 +21,7 @@ from robot_servers.arms import ArmOptions, Backend, ClockKind, GripperKind, make
 from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, load_or_create_token
 from robot_servers.limits import load_limits
 from robot_servers.service import RobotService
+from serl_core.data.episode_file import write_atomically
 from serl_core.errors import ConfigError, SerlError
 from serl_core.robots.token import default_token_file
 from serl_core.scheduling import go_before_others
@@ -179,9 +180,7 @@ class _Server(uvicorn.Server):
         """Begin to serve, and only then say so."""
         await super().startup(sockets)
         if self._ready_file is not None:
-            partial = self._ready_file.with_name(self._ready_file.name + ".partial")
-            partial.write_text(self._url + "\n")
-            partial.rename(self._ready_file)
+            write_atomically(self._ready_file, (self._url + "\n").encode())
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -15,6 +15,7 @@ from actors.console.auth import LOCAL_HOSTS
 from actors.console.browser_messages import MAX_TEXT_BYTES
 from actors.console.console import Console
 from actors.console.settings import ConsoleSettings
+from serl_core.data.episode_file import write_atomically
 from serl_core.errors import SerlError
 
 
@@ -82,9 +83,7 @@ class ConsoleServer(uvicorn.Server):
         """Begin to serve, and only then say so."""
         await super().startup(sockets)
         if self._ready_file is not None:
-            partial = self._ready_file.with_name(self._ready_file.name + ".partial")
-            partial.write_text(self.url + "\n")
-            partial.rename(self._ready_file)
+            write_atomically(self._ready_file, (self.url + "\n").encode())
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

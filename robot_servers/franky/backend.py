@@ -15,6 +15,7 @@ from robot_servers.arm_parts.control_thread import ControlThread
 from robot_servers.arm_parts.flange import Flange
 from robot_servers.arm_parts.gain_ramp import PUSHING_N, GainRamp, check_no_integral
 from robot_servers.arm_parts.spring_target import spring_target
+from robot_servers.arm_parts.state_message import message
 from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
 from robot_servers.franky import joint_reset
@@ -23,7 +24,7 @@ from robot_servers.franky.errand import Errand
 from robot_servers.franky.gains import axis_clips
 from robot_servers.franky.joint_limits import joint_limits
 from robot_servers.franky.motions import Motions, Phase
-from robot_servers.franky.reading import Reading, acceleration_for, message, read
+from robot_servers.franky.reading import Reading, acceleration_for, read
 from robot_servers.grippers.interface import Gripper
 from robot_servers.limits import Refusal, SafetyLimits
 from serl_core.errors import RobotError

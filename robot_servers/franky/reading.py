@@ -6,9 +6,9 @@ from typing import NamedTuple
 import franky
 import numpy as np
 
-from robot_servers.backend import Floats, Measured, jacobian_rows
+from robot_servers.backend import Floats, Measured
 from robot_servers.rotations import rotated
-from serl_core.robots.messages import Mode, RobotState, Vector7
+from serl_core.robots.messages import Vector7
 
 
 class Reading(NamedTuple):
@@ -42,24 +42,6 @@ def read(robot: franky.Robot, state: franky.RobotState, stamp_s: float) -> Readi
         (px, py, pz, qx, qy, qz, qw),
         -np.asarray(state.O_F_ext_hat_K),
         state,
-    )
-
-
-def message(reading: Reading, *, gripper: float, reference: Vector7, fault: str | None) -> RobotState:
-    """Return the message of a reading; the kernel's part is filled in above."""
-    _, _, q, dq, jacobian = reading.measured
-    return RobotState(
-        stamp_s=reading.stamp_s,
-        tcp_pose=reading.pose,
-        tcp_twist=tuple((jacobian @ dq).tolist()),
-        tcp_wrench=tuple(reading.wrench.tolist()),
-        q=tuple(q.tolist()),
-        dq=tuple(dq.tolist()),
-        jacobian=jacobian_rows(jacobian),
-        gripper=gripper,
-        mode=Mode.HOLD,
-        reference_pose=reference,
-        fault=fault,
     )
 
 

@@ -20,13 +20,14 @@ from robot_servers.arm_parts.gain_ramp import PUSHING_N, GainRamp, check_no_inte
 from robot_servers.arm_parts.joint_move import JointMove
 from robot_servers.arm_parts.kinematics_panda import REST_Q
 from robot_servers.arm_parts.spring_target import spring_target
+from robot_servers.arm_parts.state_message import message
 from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
 from robot_servers.grippers.interface import Gripper
 from robot_servers.limits import Refusal, SafetyLimits, initial_impedance
 from robot_servers.panda.connect import connect
 from robot_servers.panda.control import CONTROLLER_ENDED, PandaControl, damping_ratio
-from robot_servers.panda.reading import PandaReading, message, read, trouble
+from robot_servers.panda.reading import PandaReading, read, trouble
 from serl_core.errors import RobotError
 from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3, Vector7
 

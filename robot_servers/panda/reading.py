@@ -7,9 +7,9 @@ import numpy as np
 from panda_py import libfranka
 
 from robot_servers.arm_parts.kinematics_panda import JOINTS
-from robot_servers.backend import Measured, jacobian_rows
+from robot_servers.backend import Measured
 from serl_core.geometry import matrix_to_quaternion
-from serl_core.robots.messages import Mode, RobotState, Vector6, Vector7
+from serl_core.robots.messages import Vector6, Vector7
 
 REFLEX, USER_STOPPED, NOT_CONTROLLED = "reflex", "user_stopped", "not_controlled"
 
@@ -42,24 +42,6 @@ def read(state: libfranka.RobotState, model: libfranka.Model) -> PandaReading:
         Measured(position, quaternion, np.array(state.q), np.array(state.dq), jacobian),
         (px, py, pz, qx, qy, qz, qw),
         (-fx, -fy, -fz, -tx, -ty, -tz),
-    )
-
-
-def message(reading: PandaReading, *, gripper: float, reference: Vector7, fault: str | None) -> RobotState:
-    """Return the message of a reading; the kernel's part is filled in above."""
-    _, _, q, dq, jacobian = reading.measured
-    return RobotState(
-        stamp_s=reading.stamp_s,
-        tcp_pose=reading.pose,
-        tcp_twist=tuple((jacobian @ dq).tolist()),
-        tcp_wrench=reading.wrench,
-        q=tuple(q.tolist()),
-        dq=tuple(dq.tolist()),
-        jacobian=jacobian_rows(jacobian),
-        gripper=gripper,
-        mode=Mode.HOLD,
-        reference_pose=reference,
-        fault=fault,
     )
 
 

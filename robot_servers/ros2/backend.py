@@ -16,6 +16,7 @@ from robot_servers.arm_parts.control_thread import ControlThread
 from robot_servers.arm_parts.flange import Flange
 from robot_servers.arm_parts.gain_ramp import check_no_integral
 from robot_servers.arm_parts.spring_target import spring_target
+from robot_servers.arm_parts.state_message import message
 from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
 from robot_servers.grippers.interface import Gripper
@@ -25,7 +26,7 @@ from robot_servers.ros2.gain_parameters import GainParameters
 from robot_servers.ros2.hand import RosHand
 from robot_servers.ros2.io import RosIo, perform
 from robot_servers.ros2.joint_reset import JointReset, JointResetBy
-from robot_servers.ros2.state import Reading, message, read
+from robot_servers.ros2.state import Reading, read
 from robot_servers.ros2.targets import Targets
 from serl_core.errors import RobotError
 from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robot_servers.arm_parts.kinematics_panda import jacobian
-from robot_servers.backend import Floats, Measured, jacobian_rows
-from serl_core.robots.messages import Mode, RobotState, Vector6, Vector7
+from robot_servers.backend import Floats, Measured
+from serl_core.robots.messages import Vector6, Vector7
 
 REFLEX, USER_STOPPED, NOT_CONTROLLED = "reflex", "user_stopped", "not_controlled"
 
@@ -48,24 +48,6 @@ def read(state: Any) -> Reading:
         (-force.x, -force.y, -force.z, -torque.x, -torque.y, -torque.z),
         list(joints.name),
         _trouble(state),
-    )
-
-
-def message(reading: Reading, *, gripper: float, reference: Vector7, fault: str | None) -> RobotState:
-    """Return the message of a reading; the kernel's part is filled in above."""
-    _, _, q, dq, lever = reading.measured
-    return RobotState(
-        stamp_s=reading.stamp_s,
-        tcp_pose=reading.pose,
-        tcp_twist=tuple((lever @ dq).tolist()),
-        tcp_wrench=reading.wrench,
-        q=tuple(q.tolist()),
-        dq=tuple(dq.tolist()),
-        jacobian=jacobian_rows(lever),
-        gripper=gripper,
-        mode=Mode.HOLD,
-        reference_pose=reference,
-        fault=fault,
     )
 
 

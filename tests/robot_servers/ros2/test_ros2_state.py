@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from robot_servers.arm_parts.kinematics_panda import REST_Q
-from robot_servers.ros2.state import message, read
+from robot_servers.arm_parts.state_message import message
+from robot_servers.ros2.state import read
 from robot_servers.sim.kinematics import inverse
 from robot_servers.sim.scenes import build_ram_insertion
 
