@@ -1,4 +1,4 @@
-# make demo | test | check | bench. Works with a plain python3 -m venv; PYTHON= chooses the interpreter.
+# make demo | test | check | bench | faults. Works with a plain python3 -m venv; PYTHON= chooses the interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,13 +12,17 @@ OBS ?= pixels
 RUN ?=
 CONSOLE ?=
 
-.PHONY: demo test check format lint types imports bench clean
+.PHONY: demo test check format lint types imports bench faults clean
 
 demo: $(RUNTIME)
 	$(BIN)/serl demo --seed $(SEED) --obs $(OBS) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN)) $(if $(CONSOLE),--console)
 
 test: $(DEV)
 	$(BIN)/pytest
+
+# The fault table of docs/reliability.md, a row each; `make test` runs its quick rows.
+faults: $(DEV)
+	$(BIN)/pytest tests/faults -m '' --fault-seed $(SEED) --fault-table $(or $(RUN),runs/faults)
 
 check: format lint types imports test
 
