@@ -1,4 +1,4 @@
-# make demo | test | check | bench | faults. Works with a plain python3 -m venv; PYTHON= chooses the interpreter.
+# make demo | test | check | bench | faults | soak. Works with a plain python3 -m venv; PYTHON= chooses the interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,9 +10,10 @@ SEED ?= 0
 STEPS ?=
 OBS ?= pixels
 RUN ?=
+HOURS ?=
 CONSOLE ?=
 
-.PHONY: demo test check format lint types imports bench faults clean
+.PHONY: demo test check format lint types imports bench faults soak clean
 
 demo: $(RUNTIME)
 	$(BIN)/serl demo --seed $(SEED) --obs $(OBS) $(if $(STEPS),--steps $(STEPS)) $(if $(RUN),--run $(RUN)) $(if $(CONSOLE),--console)
@@ -23,6 +24,10 @@ test: $(DEV)
 # The fault table of docs/reliability.md, a row each; `make test` runs its quick rows.
 faults: $(DEV)
 	$(BIN)/pytest tests/faults -m '' --fault-seed $(SEED) --fault-table $(or $(RUN),runs/faults)
+
+# The three programs with a fault every 20 s, for HOURS (half of one if not given).
+soak: $(DEV)
+	$(BIN)/python benchmarks/soak.py --minutes $(if $(HOURS),$$(( $(HOURS) * 60 )),30) --seed $(SEED) $(if $(RUN),--run $(RUN))
 
 check: format lint types imports test
 

@@ -3,21 +3,23 @@
 import contextlib
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.absence import Absence
+from actors.correction import Correction, Interrupted
 from actors.frames_to_review import FramesToReview
 from actors.intervention import NEVER_S, arbitrate
 from actors.operator_desk import OperatorDesk
 from actors.step_reports import StepReports
-from actors.teleop.interface import Teleop
+from actors.teleop.interface import Teleop, TeleopCommand
 from serl_core.data.frames import compress
 from serl_core.envs.arm_env import ArmEnv
-from serl_core.errors import CameraFault, DataError, RobotError, RobotFault
+from serl_core.errors import CameraFault, DataError, RobotAway, RobotError, RobotFault
 from serl_core.operator.messages import Control, Label
 from serl_core.robots.messages import Mode
 from serl_core.types import EndReason, Observation, Provenance, Transition
@@ -27,6 +29,10 @@ logger = logging.getLogger(__name__)
 Act = Callable[[Observation], NDArray[np.float32]]
 """Observation -> action in [-1, 1]: a policy with its weights and its randomness inside."""
 
+Corrected = tuple[int, float, float]
+"""A corrected step: its number in the episode, and the tool's x and y after it, in m."""
+
+MAX_CORRECTED = 1000  # that nobody has asked for yet
 RECOVERY_POLL_S = 0.5
 PAUSE_POLL_S = 0.02
 LABELLED = {
@@ -89,8 +95,10 @@ class ActorLoop:
         self._teleop = teleop
         self._hold_s = hold_s
         self._sleep = sleep
+        self._absence = Absence(env.robot, sleep=sleep)
         self._review = review
         self.verdicts: Counter[Verdict] = Counter()  # of the classifier, step by step, where the truth is known
+        self._corrected: deque[Corrected] = deque(maxlen=MAX_CORRECTED)
         self._frame_format = env.task.config.observation.encoder.log_format
         self._observation: Observation | None = None  # None between episodes
         self._last_engaged_s = NEVER_S
@@ -98,22 +106,52 @@ class ActorLoop:
     def step(self) -> Transition:
         """Reset if the last episode has ended, then take one control step.
 
-        While an operator has paused it, it waits. After a robot fault or an operator's stop it waits until a
+        The human is read before the step and, in real time, every 10 ms until its tick: who takes over, or changes
+        the command, need not wait for the next one. What is stored is then the mean over the step of what was asked
+        for (`serl_core.envs.set_point.revised`), as an intervention if the human had control in any part of it.
+
+        While an operator has paused it, it waits; a pause in mid-step ends the step at once, without a transition. So
+        does a robot that gives no sign of life. After a robot fault or an operator's stop it waits until a
         person has recovered the robot; it never recovers it by itself. After a camera's fault it waits until
         there are new pictures.
 
         Raises:
             ResetError: the arm did not arrive at its start pose.
+            RobotAway: the robot has been away for a minute.
         """
+        while True:
+            try:
+                transition = self._step()
+            except RobotAway as away:
+                self.abandon_episode()  # what the arm did meanwhile nobody knows: no transition may span that
+                self._absence.wait(away, self._wait_for_robot)
+            else:
+                self._absence.is_over()
+                return transition
+
+    def _wait_for_robot(self) -> None:
+        self.show(Control.WAITING)
+        self.idle()
+
+    def _step(self) -> Transition:
         while True:
             self._wait_while_paused()
             observation = self._begin_episode() if self._observation is None else self._observation
             action, command = self._act(observation), self._teleop.read()
-            if not self._desk.is_paused:  # until now, or because the person at the controls was lost
-                break
-        choice = arbitrate(action, command, self._env.state.stamp_s, self._last_engaged_s, self._hold_s)
-        self._last_engaged_s = choice.last_engaged_s
-        _, reward, _, _, info = self._env.step(choice.action)
+            if self._desk.is_paused:  # just now, or because the person at the controls was lost
+                continue
+            if command.is_lost:
+                self._wait_for_device()
+                continue
+            self._observation = observation  # from here on a pause has an arm to hold
+            correction = self._arbitrate(action, command)
+            try:
+                _, reward, _, _, info = self._env.step(correction.choice.action, correction.revise)
+            except Interrupted:
+                self._hold()
+                continue
+            break
+        self._last_engaged_s = correction.choice.last_engaged_s
         label = self._desk.take_label() if info["end"] not in NOT_LABELLED else None
         end, reward = (info["end"], reward) if label is None else LABELLED[label.label]
         next_observation = self._see()
@@ -121,17 +159,20 @@ class ActorLoop:
             observation=observation,
             # What was asked for, not `info["executed_action"]`: the safety clip belongs to the
             # environment, so the value of asking for too much is the value of what the clip made of it.
-            action=choice.action.astype(np.float32),
+            action=info["action"].astype(np.float32),
             reward=reward,
             discount=0.0 if end.is_terminal else 1.0,
             next_observation=next_observation,
-            is_intervention=choice.is_intervention,
+            is_intervention=correction.is_intervention,
             end=end,
             provenance=Provenance(
                 self.session, self.sequence, self.episode, self.policy_version, self._env.state.stamp_s
             ),
         )
         self.sequence += 1
+        if transition.is_intervention:
+            x_m, y_m, *_ = self._env.state.tcp_pose
+            self._corrected.append((self._env.steps, round(x_m, 4), round(y_m, 4)))
         self._observation = next_observation if end is EndReason.RUNNING else None
         self._compare(info)
         self._tell(transition, info, label)
@@ -139,6 +180,13 @@ class ActorLoop:
             cause = f"{label.label} of {label.operator}" if label is not None else self._env.state.fault
             logger.error("episode %d ended by %s (%s)", self.episode, end.name.lower(), cause or "no cause given")
         return transition
+
+    def _arbitrate(self, action: NDArray[np.float32], command: TeleopCommand) -> Correction:
+        now_s, hold_s = self._env.state.stamp_s, self._hold_s
+        choice = arbitrate(action, command, now_s, self._last_engaged_s, hold_s)
+        return Correction(
+            self._teleop, action, choice, now_s=now_s, hold_s=hold_s, is_paused=lambda: self._desk.is_paused
+        )
 
     def show(self, control: Control) -> None:
         """Tell the consoles who has control while no step is taken; call it as often as you like."""
@@ -159,6 +207,22 @@ class ActorLoop:
         """How many control ticks came late since the start."""
         return self._env.late_ticks
 
+    @property
+    def alarms(self) -> dict[str, int]:
+        """How often what was sensed could not be believed, or the robot was away, since the start."""
+        watch = self._env.watch
+        return {
+            "steps_of_two_moments": watch.apart,
+            "judgements_not_finite": watch.not_finite,
+            "robot_absences": self._absence.count,
+        }
+
+    def take_corrected(self) -> list[Corrected]:
+        """Return which steps a person has corrected since the last call, the newest of them."""
+        corrected = list(self._corrected)
+        self._corrected.clear()
+        return corrected
+
     def take_lateness_s(self) -> list[float]:
         """Return how late each control tick since the last call came; nothing in lockstep."""
         return self._env.take_lateness_s()
@@ -178,13 +242,22 @@ class ActorLoop:
     def _wait_while_paused(self) -> None:
         if not self._desk.is_paused:
             return
-        if self._observation is not None:
-            with contextlib.suppress(RobotError):  # stopped already, or its watchdog will hold it
-                self._env.robot.step(self._env.robot.state().tcp_pose, 0.0)
-        self.abandon_episode()  # the arm stands still meanwhile: no transition may span that
+        self._hold()
         while self._desk.is_paused:
             self.show(Control.WAITING if self._desk.awaits_person else Control.PAUSED)
             self._rest(PAUSE_POLL_S)
+
+    def _wait_for_device(self) -> None:
+        self._hold()
+        while self._teleop.read().is_lost:
+            self.show(Control.WAITING)
+            self._rest(PAUSE_POLL_S)
+
+    def _hold(self) -> None:
+        if self._observation is not None:
+            with contextlib.suppress(RobotError):  # stopped already, or its watchdog will hold it
+                self._env.robot.hold()
+        self.abandon_episode()  # the arm stands still meanwhile: no transition may span that
 
     def _rest(self, duration_s: float) -> None:
         self.idle()

@@ -34,20 +34,21 @@ class DiscardingLoop(ActorLoop):
 
     def step(self) -> Transition:
         """Take one control step."""
+        self._device.take()  # what was pressed before, as in a pause, was not meant for this step
         transition = super().step()
-        if not self._device.is_new:
+        if not self._device.take():
             return transition
         self.abandon_episode()
         return transition._replace(end=EndReason.OPERATOR_STOP, reward=0.0, discount=1.0)
 
 
 class HandBack:
-    """A device that remembers whether its last command began to hand back."""
+    """A device that remembers whether a command began to hand back: it may be read many times in a step."""
 
     def __init__(self, teleop: Teleop) -> None:
         self._teleop = teleop
         self._hands_back = False
-        self.is_new = False
+        self._is_new = False
 
     def open(self) -> None:
         """Start reading the device."""
@@ -56,9 +57,14 @@ class HandBack:
     def read(self) -> TeleopCommand:
         """Return the newest command, without blocking."""
         command = self._teleop.read()
-        self.is_new = command.hands_back and not self._hands_back
+        self._is_new = self._is_new or (command.hands_back and not self._hands_back)
         self._hands_back = command.hands_back
         return command
+
+    def take(self) -> bool:
+        """Return whether one has since this was asked last."""
+        is_new, self._is_new = self._is_new, False
+        return is_new
 
     def close(self) -> None:
         """Stop reading."""

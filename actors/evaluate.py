@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from actors.absence import Absence
 from actors.actor import RECOVERY_POLL_S, Act, Verdict, named
 from actors.video import TrialVideo
 from actors.video_frame import VideoFrame, action_names
 from serl_core.envs.arm_env import ArmEnv
-from serl_core.errors import CameraFault, ConfigError
+from serl_core.errors import CameraFault, ConfigError, RobotAway
 from serl_core.geometry import twist_to_local
 from serl_core.statistics import wilson_interval
 from serl_core.types import EndReason
@@ -67,7 +68,8 @@ def evaluate(
 ) -> Evaluation:
     """Run one episode from each start pose; nobody intervenes.
 
-    A camera without new pictures ends its trial, as no success; the next one waits until they are back.
+    A camera without new pictures ends its trial, as no success; the next one waits until they are back. A trial in
+    which the robot gives no sign of life does not count, and is begun anew once it is back.
 
     Args:
         video: folder that gets an MP4 of each trial.
@@ -76,17 +78,17 @@ def evaluate(
     Raises:
         ConfigError: there are no start poses.
         RobotFault: the robot is stopped or in a fault.
+        RobotAway: the robot has been away for a minute.
         ResetError: the arm did not arrive at a start pose.
     """
     if not starts:
         raise ConfigError("an evaluation needs at least 1 trial, got 0")
     verdicts: Counter[Verdict] = Counter()
-    trials = tuple(
-        _run_trial(
-            env, act, start, verdicts, f"trial {i} of {len(starts)}", video and video / f"trial-{i:03d}.mp4", sleep
-        )
-        for i, start in enumerate(starts, start=1)
-    )
+    absence = Absence(env.robot, sleep=sleep)
+    trials = []
+    for i, start in enumerate(starts, start=1):
+        caption, film = f"trial {i} of {len(starts)}", video and video / f"trial-{i:03d}.mp4"
+        trials.append(_run_whole_trial(env, act, start, verdicts, caption, film, sleep, absence))
     cycles_s = [trial.cycle_s for trial in trials if trial.is_success]
     low, high = wilson_interval(len(cycles_s), len(trials))
     return Evaluation(
@@ -99,8 +101,32 @@ def evaluate(
         verdicts=named(verdicts),
         median_cycle_s=statistics.median(cycles_s) if cycles_s else None,
         p90_cycle_s=float(np.quantile(cycles_s, 0.9)) if cycles_s else None,
-        trials_detail=trials,
+        trials_detail=tuple(trials),
     )
+
+
+def _run_whole_trial(
+    env: ArmEnv,
+    act: Act,
+    start: Float[np.ndarray, "7"],
+    verdicts: Counter[Verdict],
+    caption: str,
+    video: Path | None,
+    sleep: Callable[[float], None],
+    absence: Absence,
+) -> Trial:
+    """Run a trial, and again from its start as often as the robot went away in it."""
+    while True:
+        before = verdicts.copy()
+        try:
+            trial = _run_trial(env, act, start, verdicts, caption, video, sleep)
+        except RobotAway as away:
+            verdicts.clear()
+            verdicts.update(before)
+            absence.wait(away)
+        else:
+            absence.is_over()
+            return trial
 
 
 def _run_trial(

@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +19,8 @@ import tyro
 from numpy.typing import NDArray
 
 from actors.actor import Act, ActorLoop
+from actors.actor_metrics import ActorMetrics
+from actors.cameras.views import check_views
 from actors.discard import DiscardingLoop
 from actors.evaluate import evaluate
 from actors.frames_to_review import FramesToReview
@@ -26,13 +29,16 @@ from actors.operator_desk import OperatorDesk
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
 from actors.seeing import vision_for
-from actors.spool import Spool, SpooledSender
-from actors.teleop.browser import BrowserTeleop, CombinedTeleop, fits
+from actors.spool import MAX_TRANSITIONS, Spool
+from actors.spooled_sender import SpooledSender
+from actors.teleop.browser import BrowserTeleop, CombinedTeleop, misfit_of
 from actors.teleop.choice import NoTeleop, TeleopKind, check_person, check_scripted
-from actors.teleop.interface import Teleop
+from actors.teleop.interface import Reporting, Teleop
 from actors.teleop.puck import SpaceMouseConfig
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
 from actors.teleop.spacemouse import make_spacemouse
+from actors.veto_file import VetoFile
+from actors.vision import CameraVision
 from serl_core.agents.policy import ActingPolicy, PolicyConfig
 from serl_core.config import TaskConfig
 from serl_core.digests import not_of_here
@@ -41,10 +47,12 @@ from serl_core.envs.resets import start_grid
 from serl_core.envs.task import Task, load_task
 from serl_core.envs.vision import Vision
 from serl_core.errors import ConfigError, DataError
+from serl_core.metrics_server import MetricsServer
 from serl_core.networks.perception import Perception, perception_for
 from serl_core.networks.weights import load_policy
 from serl_core.robots.http_client import HttpRobot
 from serl_core.scheduling import go_before_others
+from serl_core.threads import dying_together
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink
 from serl_core.types import Observation
@@ -82,21 +90,27 @@ class ActorArgs(TeleopArgs):
     run: Path  # folder of the run: gets actor.jsonl, the spool, and frames to review
     robot: str = DEFAULT_ROBOT  # address of the robot server
     learner: str = DEFAULT_LEARNER  # address of the learner
+    keys: Path | None = None  # file of `serl keys` for this actor, for a learner on another machine
     seed: int = 0
     steps: int | None = None  # control steps; until the learner has finished if not given
     max_lead_steps: int = 20  # in lockstep: how far to run ahead of the training
     actor_id: str = "actor-0"
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
+    allow_poor_classifier: bool = False  # although it calls failures successes, or nobody has measured it
     token_file: Path | None = None  # of the robot server; where it made it if not given
     learner_timeout_s: float = 10.0
+    spool_transitions: int = MAX_TRANSITIONS  # that may wait for the learner on the disk; then the arm holds
     operator: bool = True  # let the operators of `serl console` watch, stop, correct and label
     real_time_priority: bool = False  # go before every ordinary process (SCHED_FIFO)
+    metrics_port: int | None = None  # serve counters to Prometheus on this machine; 0: any; see ACTOR_ID.metrics.url
 
     def __post_init__(self) -> None:
         if self.max_lead_steps < 1:
             raise ConfigError(f"ActorArgs.max_lead_steps: must be at least 1, got {self.max_lead_steps}")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"ActorArgs.steps: must be at least 1, got {self.steps}")
+        if self.spool_transitions < 1:
+            raise ConfigError(f"ActorArgs.spool_transitions: must be at least 1, got {self.spool_transitions}")
         if self.teleop is TeleopKind.BROWSER and not self.operator:
             raise ConfigError(
                 "--teleop browser: needs the operators that --no-operator keeps out; leave one of them out"
@@ -113,6 +127,7 @@ class RecordArgs(TeleopArgs):
     robot: str = DEFAULT_ROBOT
     seed: int = 0
     classifier: Path | None = None  # for a task whose reward it gives
+    allow_poor_classifier: bool = False  # although it calls failures successes, or nobody has measured it
     token_file: Path | None = None
     run: Path | None = None  # folder where `serl console` finds this recorder
     actor_id: str = "recorder"
@@ -135,6 +150,7 @@ class EvalArgs:
     skip: int = 0  # grid poses to leave out first: other start poses than another evaluation's
     robot: str = DEFAULT_ROBOT
     classifier: Path | None = None  # for a task whose reward it gives
+    allow_poor_classifier: bool = False  # although it calls failures successes, or nobody has measured it
     token_file: Path | None = None
 
 
@@ -153,20 +169,41 @@ def run_actor(args: ActorArgs) -> int:
     policy = ActingPolicy(perception.spec, PolicyConfig(), policy_seed)
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
-        spool = stack.enter_context(Spool(args.run / f"{args.actor_id}.spool", digest=perception.digest))
-        link = stack.enter_context(closing(ZmqActorLink(args.learner)))
-        sender = SpooledSender(spool, link)
+        stack.enter_context(dying_together())
+        spool_file = args.run / f"{args.actor_id}.spool"
+        spool = stack.enter_context(
+            Spool(spool_file, digest=perception.digest, max_transitions=args.spool_transitions)
+        )
+        vetoes = VetoFile(spool_file.with_suffix(".vetoes"))
+        vetoes.apply(spool)
+        link = stack.enter_context(closing(ZmqActorLink(args.learner, args.keys)))
+        sender = SpooledSender(spool, link, spec=perception.stored)
         hello = Hello(actor_id=args.actor_id, session=session, spec_digest=perception.digest)
         sender.connect(hello, args.learner_timeout_s)
-        vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
+        vision = _vision(args, task.config, perception, env_seed)
         env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
         review = FramesToReview(args.run, task.config)
         run = args.run if args.operator else None
         desk, reports = stack.enter_context(
-            operator_access(run, args.actor_id, env, session=session, vision=vision, review=review)
+            operator_access(
+                run,
+                args.actor_id,
+                env,
+                session=session,
+                robot_url=args.robot,
+                vision=vision,
+                review=review,
+                vetoes=vetoes,
+            )
         )
         teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed, desk if args.operator else None)))
         stack.enter_context(env)
+        _check_views(env, vision, args.run)
+        metrics = ActorMetrics(
+            time.monotonic,
+            frames=vision.newest_frames if vision is not None else dict,
+            teleop_age_s=teleop.age_s if isinstance(teleop, Reporting) else lambda: None,
+        )
         actor = RemoteActor(
             ActorLoop(
                 env,
@@ -185,7 +222,11 @@ def run_actor(args: ActorArgs) -> int:
             log=stack.enter_context(ActorLog(args.run / "actor.jsonl")),
             desk=desk,
             sleep=stop.sleep,
+            metrics=metrics,
         )
+        if args.metrics_port is not None:
+            url = args.run / f"{args.actor_id}.metrics.url"
+            stack.enter_context(MetricsServer(metrics.samples, port=args.metrics_port, ready_file=url))
         actor.run(max_steps=args.steps)
     return 0
 
@@ -201,19 +242,27 @@ def run_record(args: RecordArgs) -> int:
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_on_signals())
-        vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
+        vision = _vision(args, task.config, perception, env_seed)
         env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
         review, session = FramesToReview(args.out, task.config), uuid.uuid4().hex
         run = args.run if args.operator else None
         is_at_page = args.teleop is TeleopKind.BROWSER
         desk, reports = stack.enter_context(
             operator_access(
-                run, args.actor_id, env, session=session, vision=vision, review=review, awaits_person=is_at_page
+                run,
+                args.actor_id,
+                env,
+                session=session,
+                robot_url=args.robot,
+                vision=vision,
+                review=review,
+                awaits_person=is_at_page,
             )
         )
         device = _teleop(args, task, env, teleop_seed, None if run is None else desk, is_demonstrating=True)
         teleop = stack.enter_context(_opened(device))
         stack.enter_context(env)
+        _check_views(env, vision, args.run or args.out)
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
         loop = DiscardingLoop(
             env,
@@ -241,7 +290,7 @@ def run_eval(args: EvalArgs) -> int:
     policy = load_acting_policy(args.policy, task.config, perception)
     env_seed, _, _ = seeds(0, Program.EVAL)
     starts = start_grid(task.config.reset, args.trials, skip=args.skip)
-    vision = vision_for(task.config, perception, classifier=args.classifier, seed=env_seed)
+    vision = _vision(args, task.config, perception, env_seed)
     with (
         _stop_on_signals() as stop,
         _open_env(task, vision, args.robot, "evaluation", args.token_file, env_seed) as env,
@@ -287,6 +336,20 @@ def seeds(seed: int, program: Program) -> tuple[int, int, int]:
     return int(environment), int(teleop), int(policy)
 
 
+def _vision(
+    args: ActorArgs | RecordArgs | EvalArgs, task: TaskConfig, perception: Perception, seed: int
+) -> CameraVision | None:
+    return vision_for(
+        task, perception, classifier=args.classifier, allow_poor_classifier=args.allow_poor_classifier, seed=seed
+    )
+
+
+def _check_views(env: ArmEnv, vision: CameraVision | None, folder: Path) -> None:
+    """Refuse cameras of a real arm that show nothing, or were swapped since this folder was begun."""
+    if vision is not None and not env.is_simulated:
+        check_views({name: frame.image for name, frame in vision.newest_frames().items()}, folder)
+
+
 def _open_env(task: Task, vision: Vision | None, url: str, owner: str, token_file: Path | None, seed: int) -> ArmEnv:
     """Return an environment that connects when it is entered."""
     sys.setswitchinterval(GIL_INTERVAL_S)
@@ -308,7 +371,11 @@ def _teleop(
         check_person(env.robot.health(), args.teleop)
         return BrowserTeleop(task.config.action.spec, desk, lambda: env.state, is_demonstrating=is_demonstrating)
     device = _device(args, task, env, seed, is_demonstrating=is_demonstrating)
-    if desk is None or not fits(task.config.action.spec):
+    if desk is None:
+        return device
+    misfit = misfit_of(task.config.action.spec)
+    if misfit is not None:
+        desk.why_not_steer = misfit
         return device
     browser = BrowserTeleop(task.config.action.spec, desk, lambda: env.state)
     return CombinedTeleop(browser, device, lambda: env.state)

@@ -1,11 +1,11 @@
 """What operators ask of an actor: kept here by the link's thread until the control loop looks, which never waits."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
+from actors.episode_labels import EpisodeLabels
 from actors.operator_steering import Lost, Steering, Wish
 from serl_core.clock import Clock
 from serl_core.operator.messages import (
@@ -25,9 +25,9 @@ from serl_core.operator.messages import (
 
 logger = logging.getLogger(__name__)
 
-VETO_S = 1.0
-Episode = tuple[str, int]  # its session and number
 Level = Literal["info", "warning", "error"]
+TakeLabel = Callable[[Label, float], str | None]
+"""Takes a label with its time of arrival; returns a sentence for its sender if it is of no use."""
 
 
 class Listeners(Protocol):
@@ -55,8 +55,9 @@ class OperatorDesk:
 
     Args:
         free: has the robot recovered or resumed, without blocking.
-        deny: has the frames of the success that was vetoed kept for review, without blocking.
+        deny: gets each veto, to keep it and the frames of that success, without blocking.
         picture: the newest picture of a camera at the actor.
+        take_label: gets the labels, if they are not for the running episode as a whole.
         awaits_person: nothing moves before the first person takes a control, or resumes.
     """
 
@@ -65,23 +66,21 @@ class OperatorDesk:
         *,
         now: Clock = time.monotonic,
         free: Callable[[Recover | ResumeRobot], None] = lambda _: None,
-        deny: Callable[[], None] = lambda: None,
+        deny: Callable[[Veto], None] = lambda _: None,
         picture: Callable[[PictureRequest], Picture | None] = lambda _: None,
+        take_label: TakeLabel | None = None,
         awaits_person: bool = False,
     ) -> None:
         self.listeners: Listeners = NoListeners()
         self.can_steer = False  # somebody reads `steer`
+        self.why_not_steer = "nobody reads them here"  # for whoever tries
         self.operator: str | None = None  # who is engaged, as far as `steer` knows
-        self._now = now
         self._free, self._deny, self._picture = free, deny, picture
         self._steering = Steering(now)
-        self._lock = threading.Lock()
+        self._labels = EpisodeLabels(now)
+        self._receive_label = take_label or (lambda label, _: self._labels.receive_label(label))
         self._is_paused = False
         self._awaits_person = awaits_person
-        self._episode: Episode | None = None  # the running one
-        self._label: Label | None = None  # for it
-        self._claims: dict[Episode, float] = {}  # successes that may be vetoed, until when
-        self._vetoed: set[Episode] = set()
 
     # ---- the control loop's side
 
@@ -111,45 +110,49 @@ class OperatorDesk:
 
     def begin_episode(self, session: str, episode: int) -> None:
         """Take labels for this episode from now on."""
-        with self._lock:
-            self._episode, self._label = (session, episode), None
+        self._labels.begin(session, episode)
 
     def end_episode(self) -> None:
         """Take no labels until the next one begins."""
-        with self._lock:
-            label, self._label, self._episode = self._label, None, None
+        label = self._labels.end()
         if label is not None:
             self.notify("warning", f"{label.label} of {label.operator} not used: the episode ended by itself before")
 
     def take_label(self) -> Label | None:
         """Return the label that has come for the running episode, once."""
-        with self._lock:
-            label, self._label = self._label, None
-        return label
+        return self._labels.take()
 
     def steer(self) -> Wish | None:
         """Return what whoever steers wants; a person who was lost at the controls pauses the actor."""
         wish = self._steering.read()
         self.operator = wish.operator if isinstance(wish, Wish) and wish.is_engaged else None
         if isinstance(wish, Lost):
-            self._pause(f"paused: connection to operator {wish.operator} lost", "error")
+            self.pause(f"paused: connection to operator {wish.operator} lost", "error")
             return None
         return wish
 
+    def command_age_s(self) -> float | None:
+        """Return how old the newest command from a browser is, None before the first. For any thread."""
+        return self._steering.age_s()
+
     def claim_success(self, session: str, episode: int) -> float:
         """Let operators veto the success that has just ended an episode; return until when (monotonic clock)."""
-        until_s = self._now() + VETO_S
-        with self._lock:
-            self._claims[session, episode] = until_s
-        return until_s
+        return self._labels.claim(session, episode)
+
+    def is_vetoed(self, session: str, episode: int) -> bool:
+        """Return whether that success has been vetoed so far."""
+        return self._labels.is_vetoed(session, episode)
 
     def settle(self, session: str, episode: int) -> bool:
         """Return whether that success was vetoed, for good."""
-        with self._lock:
-            self._claims.pop((session, episode), None)
-            is_vetoed = (session, episode) in self._vetoed
-            self._vetoed.discard((session, episode))
-        return is_vetoed
+        return self._labels.settle(session, episode)
+
+    def pause(self, text: str, level: Level = "info") -> None:
+        """Take no step before a person resumes, and tell all why."""
+        self._steering.forget()
+        if not self._is_paused:
+            self._is_paused = True
+            self.notify(level, text)
 
     # ---- the link's side
 
@@ -159,11 +162,11 @@ class OperatorDesk:
             case TeleopInput():
                 return self._take_command(message, arrived_s)
             case Label():
-                return self._take_label(message)
+                return _answer(message.operator, self._receive_label(message, arrived_s))
             case Veto():
                 return self._take_veto(message, arrived_s)
             case Pause():
-                self._pause(f"paused by {message.operator}", "info")
+                self.pause(f"paused by {message.operator}")
             case Resume():
                 return self._resume(message.operator)
             case Recover() | ResumeRobot():
@@ -177,48 +180,28 @@ class OperatorDesk:
         if not self.can_steer:
             if not command.engaged:
                 return []
-            return [_warning("this actor takes no commands from a browser")]
+            return _answer(command.operator, f"this actor takes no commands from a browser: {self.why_not_steer}")
         if command.engaged:
             self._awaits_person = False
-        sentence = self._steering.take(command, arrived_s)
-        return [] if sentence is None else [_warning(sentence)]
-
-    def _take_label(self, label: Label) -> Iterable[FromActor]:
-        with self._lock:
-            running = self._episode
-            meant = (label.session or (running and running[0]), running and running[1])
-            if label.episode is not None:
-                meant = (meant[0], label.episode)
-            if running is not None and meant == running:
-                self._label = label
-                return []
-        return [_warning(f"{label.label} of {label.operator} not used: its episode is not running any more")]
+        return _answer(command.operator, self._steering.take(command, arrived_s))
 
     def _take_veto(self, veto: Veto, arrived_s: float) -> Iterable[FromActor]:
-        episode = (veto.session, veto.episode)
-        with self._lock:
-            if arrived_s > self._claims.get(episode, -1.0):
-                return [_warning(f"veto of {veto.operator} came too late: correct the episode's label instead")]
-            del self._claims[episode]  # a second one changes nothing
-            self._vetoed.add(episode)
-        self._deny()
+        too_late = self._labels.receive_veto(veto, arrived_s)
+        if too_late is not None:
+            return _answer(veto.operator, too_late)
+        self._deny(veto)
         self.notify("info", f"{veto.operator}: the success of episode {veto.episode} was none")
         return []
 
-    def _pause(self, text: str, level: Level) -> None:
-        self._steering.forget()
-        if not self._is_paused:
-            self._is_paused = True
-            self.notify(level, text)
-
     def _resume(self, operator: str) -> Iterable[FromActor]:
         if not self.is_paused:
-            return [_warning(f"{operator}: the actor is not paused")]
+            return _answer(operator, f"{operator}: the actor is not paused")
         self._steering.forget()  # what was pushed meanwhile was not meant for the new episode
         self._is_paused = self._awaits_person = False
         self.notify("info", f"resumed by {operator}: a new episode begins")
         return []
 
 
-def _warning(text: str) -> OperatorNotice:
-    return OperatorNotice(level="warning", text=text[:1000])
+def _answer(operator: str, sentence: str | None) -> Iterable[FromActor]:
+    """Return the sentence for the one who asked; nobody else is concerned."""
+    return [] if sentence is None else [OperatorNotice(level="warning", text=sentence[:1000], operator=operator)]

@@ -11,13 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import zmq
 
 from actors.operator_address import write_address
+from actors.operator_mail import OperatorMail
 from serl_core.clock import Clock
 from serl_core.errors import DataError, TransportError
 from serl_core.operator.messages import (
@@ -25,8 +25,6 @@ from serl_core.operator.messages import (
     FromActor,
     OperatorAddress,
     OperatorHello,
-    RecordProgress,
-    StepReport,
     ToActor,
     decode_from_console,
     encode,
@@ -35,9 +33,6 @@ from serl_core.operator.messages import (
 logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 32
-GONE_S = 3.0  # without a word from a console; it repeats its hello each second
-REPEAT_S = 1.0  # of the last report, so that consoles hear something during a long reset
-WAITING = 64  # messages, for all consoles and for each
 QUEUE = 16  # messages that ZeroMQ may hold per direction
 READ_AT_ONCE = 64
 MAX_CONSOLES = 4
@@ -47,49 +42,47 @@ Receive = Callable[[ToActor, float], Iterable[FromActor]]
 """Takes in a message with its time of arrival on this machine's monotonic clock; returns the answers to its sender."""
 
 
-@dataclass
-class _Console:
-    heard_s: float
-    waiting: deque[FromActor] = field(default_factory=lambda: deque(maxlen=WAITING))
-
-
 class OperatorLink:
     """One actor's link. Open it as a context manager.
 
     Args:
         path: of the file for consoles; made when it opens and removed when it closes.
         receive: called on the link's thread for each message; it must not block.
+        robot: URL of the robot server that the actor commands, for consoles that stop it.
+        server: which start of that robot server, as in `Health`.
     """
 
-    def __init__(self, path: Path, receive: Receive, *, now: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        receive: Receive,
+        *,
+        robot: str | None = None,
+        server: str | None = None,
+        now: Clock = time.monotonic,
+    ) -> None:
         self._path = path
+        self._robot, self._server = robot, server
         self._receive = receive
         self._now = now
         self._token = secrets.token_hex(TOKEN_BYTES)
-        self._consoles: dict[bytes, _Console] = {}  # by routing id; replaced, never changed, when one comes or goes
-        self._waiting: deque[FromActor] = deque(maxlen=WAITING)
-        self._newest: dict[type[FromActor], FromActor] = {}  # of what a console that comes later must know
-        self._told_s = 0.0
-        self._counts = {"received": 0, "rejected": 0, "sent": 0, "dropped": 0}
+        self._mail = OperatorMail()
+        self._counts = {"received": 0, "rejected": 0, "sent": 0}
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def is_watched(self) -> bool:
         """Whether a console is connected."""
-        return bool(self._consoles)
+        return self._mail.is_watched
 
     def counters(self) -> dict[str, int]:
         """Return how many messages were received, rejected, sent and dropped so far."""
-        return dict(self._counts)
+        return {**self._counts, "dropped": self._mail.dropped}
 
     def tell(self, message: FromActor) -> None:
         """Send a message to all consoles soon; never blocks. Nothing happens while there is none."""
-        if isinstance(message, StepReport | RecordProgress):
-            self._newest[type(message)] = message
-        if not self.is_watched:
-            return
-        self._put(self._waiting, message)  # the thread looks soon; waking it here would cost the control loop time
+        self._mail.tell(message)  # the thread looks soon; waking it here would cost the control loop time
 
     def __enter__(self) -> Self:
         """Listen, and write the file.
@@ -112,7 +105,8 @@ class OperatorLink:
         self._socket.bind("tcp://127.0.0.1:0")
         address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         try:
-            write_address(self._path, OperatorAddress(address=address, token=self._token))
+            found = OperatorAddress(address=address, token=self._token, robot=self._robot, server=self._server)
+            write_address(self._path, found)
         except DataError:
             self._release()
             raise
@@ -136,14 +130,14 @@ class OperatorLink:
         poller.register(self._socket, zmq.POLLIN)
         try:
             while not self._is_closing.is_set():
-                if poller.poll(round(1000 * (BUSY_S if self._consoles else IDLE_S))):
+                if poller.poll(round(1000 * (BUSY_S if self._mail.is_watched else IDLE_S))):
                     self._read()
                 self._send_waiting()
             self._send_waiting()
         except Exception:  # the arm's loop must not end with its onlookers
             logger.exception("the operator link has failed; the console hears no more of this actor")
         finally:
-            self._consoles = {}
+            self._mail.close()
             self._release()
 
     def _read(self) -> None:
@@ -162,46 +156,28 @@ class OperatorLink:
         now_s = self._now()
         if isinstance(message, OperatorHello):
             self._greet(console, message, now_s)
-        elif console not in self._consoles:
+        elif console not in self._mail:
             self._reject("it has not said hello")
         else:
             self._counts["received"] += 1
-            self._consoles[console].heard_s = now_s
+            self._mail.heard(console, now_s)
             for answer in self._receive(message, now_s):
-                self._put(self._consoles[console].waiting, answer)
+                self._mail.answer(console, answer)
 
     def _greet(self, console: bytes, hello: OperatorHello, now_s: float) -> None:
         if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
             self._reject("a wrong token")
-        elif console in self._consoles:
-            self._consoles[console].heard_s = now_s
-        elif len(self._consoles) >= MAX_CONSOLES:
+        elif console in self._mail:
+            self._mail.heard(console, now_s)
+        elif len(self._mail) >= MAX_CONSOLES:
             self._reject(f"{MAX_CONSOLES} consoles are connected already")
         else:
-            waiting = deque(self._newest.values(), WAITING)
-            self._consoles = self._consoles | {console: _Console(now_s, waiting)}
+            self._mail.add(console, now_s)
 
     def _send_waiting(self) -> None:
-        now_s = self._now()
-        self._consoles = {name: console for name, console in self._consoles.items() if now_s - console.heard_s < GONE_S}
-        messages = []
-        while self._waiting:
-            messages.append(self._waiting.popleft())
-        report = self._newest.get(StepReport)
-        if not messages and report is not None and now_s - self._told_s >= REPEAT_S:
-            messages = [report]
-        if messages:
-            self._told_s = now_s
-        for name, console in self._consoles.items():
-            for message in messages:
-                self._put(console.waiting, message)
-            if not self._send(name, console.waiting):
-                self._consoles = {other: kept for other, kept in self._consoles.items() if other != name}
-
-    def _put(self, waiting: deque[FromActor], message: FromActor) -> None:
-        if len(waiting) == WAITING:
-            self._counts["dropped"] += 1
-        waiting.append(message)
+        for console, waiting in self._mail.distribute(self._now()):
+            if not self._send(console, waiting):
+                self._mail.forget(console)
 
     def _send(self, name: bytes, waiting: deque[FromActor]) -> bool:
         """Send as much as goes now; return False if the console is gone."""
@@ -213,7 +189,7 @@ class OperatorLink:
                 return True
             except TransportError as error:
                 logger.warning("operator link: %s", error)
-                self._counts["dropped"] += 1
+                self._mail.dropped += 1
             except zmq.ZMQError as error:
                 if error.errno != zmq.EHOSTUNREACH:
                     raise

@@ -37,23 +37,30 @@ class Steering:
         self._sequences: dict[str, int] = {}  # the newest of each operator
         self._operator: str | None = None  # who was engaged last
         self._engaged_s = 0.0  # when
-        self._newest: tuple[TeleopInput, float] | None = None  # of `_operator`, and its arrival
+        self._newest: tuple[TeleopInput, float] | None = None  # of `_operator`, and when their hand moved
         self._is_held = False  # engaged by a fresh command, and not let go since
         self._noticed_s: dict[str, float] = {}
+        self._moved_s: float | None = None  # when the hand moved of the newest command there was
 
     def take(self, command: TeleopInput, arrived_s: float) -> str | None:
-        """Take in a command; return a sentence for its sender where another one steers."""
+        """Take in a command; return a sentence for its sender where another one steers.
+
+        One that waited on its way, as while the actor or the console stood still, is as old as that: its age counts
+        from when the console sent it.
+        """
+        moved_s = min(command.sent_s, arrived_s) - command.age_ms / 1e3
         with self._lock:
             if command.sequence <= self._sequences.get(command.operator, -1):
                 return None
             self._sequences[command.operator] = command.sequence
+            self._moved_s = moved_s
             is_free = self._operator is None or arrived_s - self._engaged_s >= WATCH_S
-            if command.engaged and command.age_ms < 1e3 * MAX_AGE_S:
+            if command.engaged and arrived_s - moved_s < MAX_AGE_S:
                 if not is_free and self._operator != command.operator:
                     return self._others_turn(command.operator, arrived_s)
                 self._operator, self._engaged_s, self._is_held = command.operator, arrived_s, True
             if command.operator == self._operator or (is_free and not self._is_held):
-                self._newest = (command, arrived_s)
+                self._newest = (command, moved_s)
             return None
 
     def read(self) -> Wish | Lost | None:
@@ -61,13 +68,17 @@ class Steering:
         with self._lock:
             if self._newest is None:
                 return None
-            command, arrived_s = self._newest
-            is_fresh = command.age_ms / 1e3 + self._now() - arrived_s <= MAX_AGE_S
-            if not is_fresh:
+            command, moved_s = self._newest
+            if self._now() - moved_s > MAX_AGE_S:
                 was_held, self._is_held, self._newest = self._is_held, False, None
                 return Lost(command.operator) if was_held and command.engaged else None
             self._is_held = command.engaged
             return Wish(command.operator, command.twist, command.gripper, command.engaged, command.hands_back)
+
+    def age_s(self) -> float | None:
+        """Return how old the newest command of anybody is, None before the first. For any thread."""
+        moved_s = self._moved_s
+        return None if moved_s is None else self._now() - moved_s
 
     def forget(self) -> None:
         """Forget the commands so far, and who steered."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.actor import ActorLoop, named
+from actors.actor_metrics import ActorMetrics, ActorNumbers
 from actors.operator_desk import OperatorDesk
-from actors.spool import SpooledSender
+from actors.spooled_sender import SpooledSender
 from actors.veto import VetoWindow
 from serl_core.clock import Clock
 from serl_core.data.metrics_file import MetricsWriter
@@ -51,6 +52,7 @@ class RemoteActor:
         log: gets a JSON line each second, and a last one.
         desk: the loop's; knows which successes operators have vetoed.
         sleep: may raise to end the program.
+        metrics: told of how the actor does, at each step and while it waits.
     """
 
     def __init__(
@@ -65,12 +67,13 @@ class RemoteActor:
         desk: OperatorDesk | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        metrics: ActorMetrics | None = None,
     ) -> None:
         self._loop = loop
         self._policy = policy
         self._link = link
         self._sender = sender
-        self._window = VetoWindow(sender.send, desk or OperatorDesk(), has_room=lambda: not sender.is_full, now=clock)
+        self._window = VetoWindow(sender, desk or OperatorDesk(), now=clock)
         loop.idle = self._pump_or_end
         self._max_lead_steps = max_lead_steps
         self._log = log
@@ -78,7 +81,9 @@ class RemoteActor:
         self._sleep = sleep
         self._newest_version = 0  # adopted or refused
         self._adopted_s = clock()
+        self._refused_weights = 0
         self._lead_waits = 0
+        self._metrics = metrics or ActorMetrics(clock)
 
     def run(self, *, max_steps: int | None = None) -> None:
         """Act until the learner has finished or for `max_steps`; then wait for acknowledgements.
@@ -122,9 +127,16 @@ class RemoteActor:
             self._pump()
 
     def _pump(self) -> None:
-        """Pass on what has waited long enough, and let the sender do its part."""
+        """Settle the successes that have waited long enough, and let the sender do its part."""
         self._window.pump()
         self._sender.pump()
+        self._metrics.numbers = ActorNumbers(
+            self._sender.counters(),
+            weights_version=self._loop.policy_version,
+            adopted_s=self._adopted_s if self._loop.policy_version else None,
+            refused_weights=self._refused_weights,
+            late_ticks=self._loop.late_ticks,
+        )
 
     def _pump_or_end(self) -> None:
         """Do that while no step can be taken, as during a pause, unless the learner wants no more of them."""
@@ -141,6 +153,7 @@ class RemoteActor:
         try:
             self._policy.load(weights.params)
         except DataError as error:
+            self._refused_weights += 1
             logger.error(
                 "refused policy version %d, going on with %d: %s", weights.version, self._loop.policy_version, error
             )
@@ -153,10 +166,7 @@ class RemoteActor:
         status = self._sender.status
         if self._max_lead_steps is None or status is None:
             return False
-        return (
-            len(self._window) + self._sender.unreceived + status.env_steps - status.trained_env_steps
-            >= self._max_lead_steps
-        )
+        return self._sender.unreceived + status.env_steps - status.trained_env_steps >= self._max_lead_steps
 
     def _is_finished(self) -> bool:
         status = self._sender.status
@@ -177,8 +187,10 @@ class RemoteActor:
             "env_steps": self._loop.sequence,
             "episodes": self._loop.episode + 1,
             "late_ticks": self._loop.late_ticks,
+            **self._loop.alarms,
             "late_max_ms": max(late_ms, default=0.0),
             "late_ms": late_ms,  # of each tick since the last record
+            "corrected": self._loop.take_corrected(),  # step of the episode, and x and y in m
             "lead_waits": self._lead_waits,
             "policy_version": self._loop.policy_version,
             "policy_age_s": round(self._clock() - self._adopted_s, 3),

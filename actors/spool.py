@@ -6,28 +6,23 @@ disk waits for the end of an episode, so the control loop never does.
 
 import logging
 import sqlite3
-import time
-from collections import deque
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from serl_core.clock import Clock
 from serl_core.digests import not_of_here
 from serl_core.errors import DataError, TransportError
-from serl_core.transport.codec import decode_transition, encode_transition
-from serl_core.transport.interface import ActorLink, Hello, LearnerStatus
-from serl_core.types import EndReason, Transition
+from serl_core.failpoints import failpoint
+from serl_core.transport.codec import encode_transition
+from serl_core.types import Transition
 
 logger = logging.getLogger(__name__)
 
 MAX_TRANSITIONS = 20_000
 MAX_BYTES = 4 * 2**30
 WARN_AT = (0.5, 0.8)  # of either limit
-MAX_IN_FLIGHT_BYTES = 2**20  # offered, and not yet in the learner's memory
-MAX_OFFERED_PER_PUMP = 64  # bounds what a tick of the control loop spends on a backlog
-RESEND_S = 1.0
+MAX_QUARANTINED = 1000  # of a spool; what is more is dropped, and counted as such
 
 _SCHEMA = """
     PRAGMA locking_mode = EXCLUSIVE;
@@ -40,6 +35,13 @@ _SCHEMA = """
         sequence INTEGER NOT NULL,
         record BLOB NOT NULL,
         UNIQUE (session, sequence)
+    );
+    CREATE TABLE IF NOT EXISTS quarantine (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        session TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        record BLOB NOT NULL
     );
     CREATE TABLE IF NOT EXISTS owner (one INTEGER PRIMARY KEY CHECK (one = 1), digest TEXT NOT NULL);
 """
@@ -54,10 +56,22 @@ class Spooled(NamedTuple):
     record: bytes  # of the codec
 
 
+class Quarantined(NamedTuple):
+    """A transition that can never be sent, and why."""
+
+    session: str
+    sequence: int
+    reason: str
+    record: bytes  # of the codec, but that its numbers need not be finite
+
+
 class Spool:
     """A bounded file of transitions that wait for their acknowledgement. Used by one thread of one process.
 
-    Always: made = acknowledged + spooled + dropped, where what was found at start counts as made.
+    Always: made = acknowledged + spooled + quarantined + dropped, where what was found at start counts as made.
+
+    The quarantine is a table of the same file, of what can never be sent: numbers that are not finite, what the
+    learner refuses. It stays there, with the reason, for whoever looks for the cause.
 
     Args:
         path: of the SQLite file; made when missing.
@@ -75,7 +89,7 @@ class Spool:
         self._max_transitions = max_transitions
         self._max_bytes = max_bytes
         self._database: sqlite3.Connection | None = None
-        self._made = self._acknowledged = self._dropped = self._spooled = self._bytes = 0
+        self._made = self._acknowledged = self._dropped = self._spooled = self._quarantined = self._bytes = 0
         self._warned = 0  # how many of WARN_AT have been passed
 
     def open(self) -> Self:
@@ -97,7 +111,7 @@ class Spool:
             ) from None
         self._made = self._spooled = int(found[0])
         self._bytes = int(found[1])
-        self._acknowledged = self._dropped = self._warned = 0
+        self._acknowledged = self._dropped = self._quarantined = self._warned = 0
         return self
 
     def _own(self, leftovers: int) -> None:
@@ -128,12 +142,13 @@ class Spool:
         """Whether the actor must pause until the learner has acknowledged some."""
         return self._fill() >= 1.0
 
-    def append(self, transition: Transition) -> None:
-        """Keep a transition until it is acknowledged. On return it survives the end of this process.
+    def append(self, transition: Transition) -> int | None:
+        """Keep a transition until it is acknowledged; return its `place`. On return it survives this process.
+
+        One with a number that is not finite goes into quarantine instead, and has no place.
 
         Raises:
-            TransportError: the spool is full, or a number of the transition is not finite; it counts as
-                dropped.
+            TransportError: the spool is full; the transition counts as dropped.
         """
         self._made += 1
         try:
@@ -142,12 +157,22 @@ class Spool:
                     f"spool {self._path} is full ({self._spooled} transitions, {self._bytes} bytes): "
                     f"pause until the learner acknowledges"
                 )
+        except TransportError:
+            self._dropped += 1
+            raise
+        try:
             record = encode_transition(transition)
+        except TransportError as error:
+            self._set_aside(transition, str(error))
+            return None
+        try:
             assert transition.provenance is not None  # else it has no record
-            self._execute(
+            failpoint("spool.append")
+            place = self._execute(
                 "INSERT INTO transitions (session, sequence, record) VALUES (?, ?, ?)",
                 (transition.provenance.session, transition.provenance.sequence, record),
-            )
+            ).lastrowid
+            failpoint("spool.appended")
         except (TransportError, DataError):
             self._dropped += 1
             raise
@@ -158,41 +183,149 @@ class Spool:
                 "spool %s is %.0f %% full: the learner does not keep up", self._path, 100 * WARN_AT[self._warned]
             )
             self._warned += 1
+        assert place is not None  # of an insertion
+        return place
 
-    def acknowledge(self, session: str, upto: int) -> None:
-        """Forget all of `session` up to and with sequence `upto`."""
+    def amend(self, transition: Transition) -> None:
+        """Keep this in the place of the transition of the same number: after a kill there is one or the other.
+
+        Raises:
+            TransportError: a number of it is not finite; the former one stays.
+            DataError: there is none of this number.
+        """
+        record = encode_transition(transition)
+        assert transition.provenance is not None  # else it has no record
+        session, sequence = transition.provenance.session, transition.provenance.sequence
+        found = self._execute(
+            "SELECT place, LENGTH(record) FROM transitions WHERE session = ? AND sequence = ?", (session, sequence)
+        ).fetchone()
+        if found is None:
+            raise DataError(
+                f"spool {self._path}: has no transition {sequence} of session {session} to amend; amend only what is "
+                "held back"
+            )
+        failpoint("spool.amend")
+        self._execute("UPDATE transitions SET record = ? WHERE place = ?", (record, found[0]))
+        failpoint("spool.amended")
+        self._bytes += len(record) - int(found[1])
+
+    def acknowledge(self, session: str, upto: int, limit: int = -1) -> int:
+        """Forget all of `session` up to and with sequence `upto`, or the oldest `limit`; return how many it were."""
+        failpoint("spool.acknowledge")
         rows = self._execute(
-            "DELETE FROM transitions WHERE session = ? AND sequence <= ? RETURNING LENGTH(record)", (session, upto)
+            "DELETE FROM transitions WHERE place IN (SELECT place FROM transitions WHERE session = ? AND sequence <= ? "
+            "ORDER BY sequence LIMIT ?) RETURNING LENGTH(record)",
+            (session, upto, limit),
         ).fetchall()
+        failpoint("spool.acknowledged")
         self._acknowledged += len(rows)
         self._spooled -= len(rows)
         self._bytes -= sum(size for (size,) in rows)
         self._warned = sum(self._fill() >= level for level in WARN_AT)
+        return len(rows)
+
+    def quarantine(self, transition: Transition, reason: str) -> None:
+        """Keep a transition that was made, and is never to be sent. On return it survives this process."""
+        self._made += 1
+        self._set_aside(transition, reason)
+
+    def withdraw(self, session: str, sequence: int, reason: str) -> bool:
+        """Bring a transition that the learner refuses into quarantine; return False if there is none of this number."""
+        found = self._execute(
+            "SELECT place, record FROM transitions WHERE session = ? AND sequence = ?", (session, sequence)
+        ).fetchone()
+        if found is None:
+            return False
+        place, record = int(found[0]), bytes(found[1])
+        self._execute("BEGIN")  # after a kill it is in one table or the other
+        try:
+            self._execute("DELETE FROM transitions WHERE place = ?", (place,))
+            is_kept = self._keep_aside(session, sequence, reason, record)
+            self._execute("COMMIT")
+        except DataError:
+            self._execute("ROLLBACK")
+            raise
+        self._count_aside(is_kept)
+        self._spooled -= 1
+        self._bytes -= len(record)
+        return True
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return all that is in quarantine, also of earlier runs, oldest first."""
+        rows = self._execute("SELECT session, sequence, reason, record FROM quarantine ORDER BY place")
+        return [Quarantined(*row) for row in rows]
+
+    def before(self, session: str, sequence: int) -> int:
+        """Return the number of the last unacknowledged transition of `session` before `sequence`; -1 for none."""
+        found = self._execute(
+            "SELECT MAX(sequence) FROM transitions WHERE session = ? AND sequence < ?", (session, sequence)
+        ).fetchone()[0]
+        return -1 if found is None else int(found)
+
+    def _set_aside(self, transition: Transition, reason: str) -> None:
+        provenance = transition.provenance
+        try:
+            if provenance is None:
+                raise TransportError(f"spool {self._path}: {reason}")
+            record = encode_transition(transition, is_checked=False)
+            is_kept = self._keep_aside(provenance.session, provenance.sequence, reason, record)
+        except (TransportError, DataError):  # it has no record of any kind, or the disk is full
+            self._dropped += 1
+            raise
+        self._count_aside(is_kept)
+
+    def _count_aside(self, is_kept: bool) -> None:
+        self._quarantined += is_kept
+        self._dropped += not is_kept
+
+    def _keep_aside(self, session: str, sequence: int, reason: str, record: bytes) -> bool:
+        if self._execute("SELECT COUNT(*) FROM quarantine").fetchone()[0] >= MAX_QUARANTINED:
+            logger.error("quarantine of %s is full: dropped transition %d of %s", self._path, sequence, session)
+            return False
+        self._execute(
+            "INSERT INTO quarantine (session, sequence, reason, record) VALUES (?, ?, ?, ?)",
+            (session, sequence, reason, record),
+        )
+        logger.error(
+            "transition %d of session %s is in the quarantine of %s: %s", sequence, session, self._path, reason
+        )
+        return True
 
     def pending(self, limit: int, after: int = 0) -> list[Spooled]:
         """Return up to `limit` unacknowledged rows with a `place` beyond `after`, oldest first."""
-        rows = self._execute(
-            "SELECT place, session, sequence, record FROM transitions WHERE place > ? ORDER BY place LIMIT ?",
-            (after, limit),
-        )
-        return [Spooled(*row) for row in rows]
+        return list(self.rows(limit, after))
+
+    def rows(self, limit: int, after: int = 0) -> Generator[Spooled, None, None]:
+        """Yield them one at a time. Close it: the file cannot be synced meanwhile."""
+        with closing(
+            self._execute(
+                "SELECT place, session, sequence, record FROM transitions WHERE place > ? ORDER BY place LIMIT ?",
+                (after, limit),
+            )
+        ) as found:
+            for row in found:
+                yield Spooled(*row)
 
     def count(self, after: int) -> int:
         """Return how many rows have a `place` beyond `after`."""
         return int(self._execute("SELECT COUNT(*) FROM transitions WHERE place > ?", (after,)).fetchone()[0])
 
     def counters(self) -> Mapping[str, int]:
-        """Return made, acknowledged, spooled and dropped."""
-        return {
-            "made": self._made,
+        """Return made, acknowledged, spooled, quarantined and dropped: the first is the sum of the others."""
+        counts = {
             "acknowledged": self._acknowledged,
             "spooled": self._spooled,
+            "quarantined": self._quarantined,
             "dropped": self._dropped,
         }
+        assert self._made == sum(counts.values()), f"of {self._made} transitions made, {counts}"
+        return {"made": self._made, **counts}
 
     def sync(self) -> None:
         """Bring everything to the disk itself; takes milliseconds, so call it between episodes."""
+        failpoint("spool.sync")
         self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        failpoint("spool.synced")
 
     def _fill(self) -> float:
         return max(self._spooled / self._max_transitions, self._bytes / self._max_bytes)
@@ -204,117 +337,3 @@ class Spool:
             return self._database.execute(statement, values)
         except sqlite3.Error as error:
             raise DataError(f"spool {self._path}: {error}; make room on its disk or move the file away") from error
-
-
-class _Sent(NamedTuple):
-    row: Spooled
-    sent_s: float
-
-
-class SpooledSender:
-    """Brings the spool's transitions to the learner, in order, until each is acknowledged.
-
-    Transitions of earlier sessions that an actor left behind go first. At most MAX_IN_FLIGHT_BYTES
-    are under way; what the learner's status shows as lost is offered again.
-    """
-
-    def __init__(
-        self, spool: Spool, link: ActorLink, *, resend_s: float = RESEND_S, clock: Clock = time.monotonic
-    ) -> None:
-        self._spool = spool
-        self._link = link
-        self._resend_s = resend_s
-        self._clock = clock
-        self._place = 0  # of the last row offered
-        self._in_flight: deque[_Sent] = deque()
-        self._received: dict[str, int] = {}  # by session
-        self._acked: dict[str, int] = {}  # by session
-        self._status: LearnerStatus | None = None
-
-    @property
-    def status(self) -> LearnerStatus | None:
-        """The newest word from the learner; None before the first."""
-        return self._status
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the actor must pause: the spool has no room for another step."""
-        return self._spool.is_full
-
-    @property
-    def unreceived(self) -> int:
-        """How many transitions have not arrived at the learner, as far as `status` tells."""
-        return len(self._in_flight) + self._spool.count(self._place)
-
-    def connect(self, hello: Hello, timeout_s: float) -> LearnerStatus:
-        """Reach the learner. Raises TransportError when it refuses, or when nobody answers."""
-        status = self._link.connect(hello, timeout_s)
-        self._apply(status)
-        return status
-
-    def send(self, transition: Transition) -> None:
-        """Keep a transition for delivery. Raises TransportError when the spool is full."""
-        self._spool.append(transition)
-        if transition.end != EndReason.RUNNING:
-            self._spool.sync()
-
-    def pump(self) -> None:
-        """Take in statuses and offer what is due. Never blocks; call it each tick.
-
-        Raises:
-            TransportError: the learner refuses this actor.
-        """
-        while (status := self._link.poll()) is not None:
-            self._apply(status)
-        self._offer()
-
-    def drain(self, timeout_s: float) -> bool:
-        """Wait until everything is acknowledged, or `timeout_s`. Return whether it is."""
-        end_s = self._clock() + timeout_s
-        self.pump()
-        while self._spool.counters()["spooled"] and self._clock() < end_s:
-            status = self._link.poll(min(0.1, timeout_s))
-            if status is not None:
-                self._apply(status)
-            self._offer()
-        return not self._spool.counters()["spooled"]
-
-    def counters(self) -> Mapping[str, int]:
-        """Return the spool's made, acknowledged, spooled and dropped."""
-        return self._spool.counters()
-
-    def _apply(self, status: LearnerStatus) -> None:
-        self._status = status
-        session, received = status.session, max(status.received_sequence, status.acked_sequence)
-        if status.acked_sequence > self._acked.get(session, -1):
-            self._spool.acknowledge(session, status.acked_sequence)
-            self._acked[session] = status.acked_sequence
-        if received < self._received.get(session, -1):  # the learner has restarted and lost its memory
-            self._rewind(0)
-        self._received[session] = received
-        self._in_flight = deque(
-            sent for sent in self._in_flight if sent.row.session != session or sent.row.sequence > received
-        )
-        if self._in_flight and self._clock() - self._in_flight[0].sent_s > self._resend_s:
-            self._rewind(self._in_flight[0].row.place - 1)
-
-    def _rewind(self, place: int) -> None:
-        self._place = place
-        self._in_flight.clear()
-
-    def _offer(self) -> None:
-        room = MAX_IN_FLIGHT_BYTES - sum(len(sent.row.record) for sent in self._in_flight)
-        if room <= 0:
-            return
-        rows = []
-        for row in self._spool.pending(MAX_OFFERED_PER_PUMP, self._place):
-            room -= len(row.record)
-            rows.append(row)
-            if room <= 0:
-                break
-        now_s = self._clock()
-        for _, group in groupby(rows, key=lambda row: row.session):
-            offered = list(group)
-            self._link.offer([decode_transition(row.record) for row in offered])
-            self._place = offered[-1].place
-            self._in_flight.extend(_Sent(row, now_s) for row in offered)

@@ -1,20 +1,40 @@
 """Tells the consoles what the actor does: each control step, each change of control, and a sign of life in between."""
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from actors.operator_desk import OperatorDesk
 from serl_core.clock import Clock
-from serl_core.envs.arm_env import ArmEnv
+from serl_core.envs.task import Task
 from serl_core.errors import RobotError
 from serl_core.operator.messages import Control, StepReport
+from serl_core.robots.interface import Robot
 from serl_core.robots.messages import RobotState
 from serl_core.types import EndReason, Transition
 
 AGAIN_S = 1.0  # while nothing changes
 SMOOTHING = 0.1  # of the loop's rate: how much the newest period counts
+
+
+class Watched(Protocol):
+    """The arm that is reported. `ArmEnv` is one, and `actors.classifier_data.FrameRecorder`."""
+
+    task: Task
+    robot: Robot
+    steps: int  # taken in this episode
+
+    @property
+    def state(self) -> RobotState:
+        """The arm's state at the last step or reset."""
+
+    @property
+    def late_ticks(self) -> int:
+        """How many control ticks came late since the start."""
+
+    @property
+    def success_threshold(self) -> float | None:
+        """Of the classifier's probability; None without one."""
 
 
 class StepReports:
@@ -27,7 +47,7 @@ class StepReports:
     def __init__(
         self,
         desk: OperatorDesk,
-        env: ArmEnv,
+        env: Watched,
         session: str,
         *,
         camera_age_s: Callable[[], Mapping[str, float]] = dict,
@@ -43,6 +63,7 @@ class StepReports:
         self._policy_version = 0
         self._adopted_s: float | None = None  # when these weights were taken up; None without a learner
         self._told_s = 0.0
+        self._last: RobotState | None = None  # the state of the last report
         self._stepped_s: float | None = None
         self._period_s = 0.0
 
@@ -66,6 +87,13 @@ class StepReports:
             may_veto=may_veto,
         )
 
+    def frame(self, episode: int, *, operator: str | None) -> None:
+        """Report a step that makes no transition: a person moves the arm while frames are recorded."""
+        self._count_period()
+        if self._desk.is_watched:
+            self._episode = episode
+            self._tell(Control.HUMAN, self._env.state, operator=operator)
+
     def has_adopted(self) -> None:
         """Take note that the policy has new weights."""
         self._adopted_s = self._now()
@@ -77,12 +105,16 @@ class StepReports:
             return
         if control is self._control and self._now() - self._told_s < AGAIN_S:
             return
-        with contextlib.suppress(RobotError):  # the console asks the robot itself, and tells
-            self._tell(control, self._env.robot.state())
+        try:
+            state: RobotState | None = self._env.robot.state()
+        except RobotError:  # it is away: the actor is still there, and says so
+            state = self._last
+        if state is not None:
+            self._tell(control, state)
 
     def _tell(self, control: Control, state: RobotState, **of_step: Any) -> None:
         now_s = self._now()
-        self._control, self._told_s = control, now_s
+        self._control, self._told_s, self._last = control, now_s, state
         nothing: dict[str, Any] = {
             "end": "running",
             "reward": 0.0,

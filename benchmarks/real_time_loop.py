@@ -3,8 +3,9 @@
 Run as `python benchmarks/real_time_loop.py --minutes 10`. Starts robot server (real time), learner and actor as
 `serl demo` does, on `benchmarks/real_time_task.py`. Prints one JSON line. A tick is late by the time from its place
 on the schedule, k / 10 s after the episode's reset, until the actor has the state of it. Resets have no ticks, so 10
-minutes have fewer than 6000. What else runs on the machine makes ticks late: start it on an idle one, or put it before
-the rest with `setsid -w bash -c 'echo -15 > /proc/self/autogroup; exec python benchmarks/real_time_loop.py'` as root.
+minutes have fewer than 6000. With `--page` somebody looks on in a headless Chromium meanwhile. What else runs on the
+machine makes ticks late: start it on an idle one, or put it before the rest with `setsid -w bash -c 'echo -15 >
+/proc/self/autogroup; exec python benchmarks/real_time_loop.py'` as root.
 """
 
 import argparse
@@ -12,10 +13,12 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from console_human import browser_at
 
 from serl_core.cli.processes import ProcessGroup, ended_by_signals
 from serl_core.data.metrics_file import read_metrics
@@ -26,9 +29,9 @@ START_TIMEOUT_S = 120.0
 NO_END = 10**9  # steps
 
 
-def run(folder: Path, minutes: float, utd: int, batch: int, first: list[str]) -> None:
+def run(folder: Path, minutes: float, utd: int, batch: int, first: list[str], *, has_page: bool) -> None:
     """Let the three processes run for so long; `first` are options of the robot server and the actor."""
-    with ended_by_signals(), ProcessGroup(folder / "logs") as group:
+    with ended_by_signals(), ProcessGroup(folder / "logs") as group, ExitStack() as stack:
         group.start(
             "robot server",
             ["robot-server", "--backend", "sim", "--clock", "real_time", "--scene", "ram_insertion", "--port", "0"]
@@ -45,6 +48,11 @@ def run(folder: Path, minutes: float, utd: int, batch: int, first: list[str]) ->
             "actor",
             ["actor", "--task", str(TASK), "--robot", robot, "--learner", learner, "--run", str(folder), *first],
         )
+        if has_page:
+            options = ["--run", str(folder), "--robot", robot, "--task", str(TASK), "--port", "0"]
+            group.start("console", ["console", *options, "--ready-file", str(folder / "console.url")])
+            url = group.wait_for_file("console", folder / "console.url", START_TIMEOUT_S)
+            stack.enter_context(browser_at(f"{url}/#token={(folder / 'console.token').read_text().strip()}"))
         end_s = time.monotonic() + 60.0 * minutes
         while time.monotonic() < end_s:
             group.check()
@@ -83,12 +91,20 @@ def main() -> None:
     parser.add_argument("--utd", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--fifo", action="store_true", help="robot server and actor with --real-time-priority")
+    parser.add_argument("--page", action="store_true", help="look on by the console's page")
     parser.add_argument("--folder", type=Path, help="of the run; temporary if not given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        run(folder, args.minutes, args.utd, args.batch, ["--real-time-priority"] if args.fifo else [])
+        run(
+            folder,
+            args.minutes,
+            args.utd,
+            args.batch,
+            ["--real-time-priority"] if args.fifo else [],
+            has_page=args.page,
+        )
         print(json.dumps(found(folder, args.settle)))
 
 

@@ -1,6 +1,7 @@
 """Runs the benchmarks, one after the other: `make bench`. Each also runs alone, and says what it measures.
 
-`real_time_loop.py` and `demo_seeds.py` are left out: they take long, and want the machine for themselves.
+`real_time_loop.py`, `demo_seeds.py`, `console_human.py`, `console_reaction.py`, `load.py` and `soak.py` are left out:
+they take long, and want the machine for themselves.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
 """What delivery costs: an actor's spool and socket here, a learner that logs and acknowledges in another process.
 
 Run as `python benchmarks/transport.py`. Prints one JSON line. Steps are made at `--hz`, as an actor
-does; then a backlog is drained. Sampling of the replay buffer is timed alone.
+does; then a backlog is drained. Sampling of the replay buffer is timed alone. With `--curve` the line is encrypted.
 """
 
 import argparse
@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.spool import Spool, SpooledSender
+from actors.spool import Spool
+from actors.spooled_sender import SpooledSender
 from serl_core.clock import Rate
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.testing.episodes import make_episode
 from serl_core.transport.interface import Hello
+from serl_core.transport.keys import create_keys
 from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
 from serl_core.types import ActionBlock, ActionSpec, EnvSpec, Transition
 
@@ -35,10 +37,10 @@ EPISODE = 100
 SAMPLES = 300
 
 
-def learner(folder: str, control: Connection) -> None:
+def learner(folder: str, keys: Path | None, control: Connection) -> None:
     """Log and acknowledge until told to end."""
     log = EpisodeLog(Path(folder), "benchmark")
-    with ZmqLearnerLink("benchmark") as link:
+    with ZmqLearnerLink("benchmark", keys=keys) as link:
         control.send(link.address)
         while not control.poll():
             transitions = link.receive(0.01)
@@ -55,6 +57,15 @@ def steps(count: int) -> list[Transition]:
         for episode in range(count // EPISODE)
         for step in make_episode(SPEC, episode=episode, first_sequence=EPISODE * episode, steps=EPISODE)
     ]
+
+
+def with_frames(step: Transition, size: int) -> Transition:
+    """Return a step with so many bytes of compressed images."""
+    frames = {"camera": np.random.default_rng(0).integers(256, size=size // 2).astype(np.uint8)} if size else {}
+    return step._replace(
+        observation=step.observation._replace(frames=frames),
+        next_observation=step.next_observation._replace(frames=frames),
+    )
 
 
 def deliver(link: ZmqActorLink, spool: Spool, paced: list[Transition], backlog: list[Transition], hz: float) -> dict:
@@ -105,14 +116,18 @@ def main() -> None:
     parser.add_argument("--hz", type=float, default=50.0)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--backlog", type=int, default=5000)
+    parser.add_argument("--frame-bytes", type=int, default=0, help="of each transition, beside its numbers")
+    parser.add_argument("--curve", action="store_true", help="encrypt, with keys made for this")
     args = parser.parse_args()
-    history = steps(args.steps + args.backlog)
+    history = [with_frames(step, args.frame_bytes) for step in steps(args.steps + args.backlog)]
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     with tempfile.TemporaryDirectory() as folder:
-        process = context.Process(target=learner, args=(f"{folder}/log", theirs))
+        keys = Path(folder) / "keys"
+        (file,) = create_keys(keys, ["actor"])
+        process = context.Process(target=learner, args=(f"{folder}/log", keys if args.curve else None, theirs))
         process.start()
-        link = ZmqActorLink(ours.recv())
+        link = ZmqActorLink(ours.recv(), file if args.curve else None)
         with Spool(Path(folder) / "spool.sqlite", digest="") as spool:
             found = deliver(link, spool, history[: args.steps], history[args.steps :], args.hz)
         link.close()

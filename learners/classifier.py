@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from learners.classifier_report import ClassifierReport, all_labels, assess, threshold_for
+from learners.classifier_report import ClassifierReport, Heights, all_labels, assess, threshold_for
 from serl_core.agents.acting_classifier import ActingClassifier, ClassifierFacts, save_classifier
 from serl_core.agents.policy import is_finite
 from serl_core.agents.reward_classifier import ClassifierConfig, ClassifierTraining, with_prior
@@ -35,6 +35,7 @@ class ClassifierPlan:
 
     network: ClassifierConfig = field(default_factory=ClassifierConfig)
     frames: int = 2  # in a row, as the task's RewardConfig.frames
+    tcp_z_m: Heights = None  # as the task's RewardConfig.tcp_z_m
     false_positive_rate: float = 0.01  # at most, of the negative validation frames
     validation_fraction: float = 0.3  # of the episodes
     copies: int = 2  # of each training image: the first as it is, the others shifted by a few pixels
@@ -119,7 +120,7 @@ def train_classifier(
     threshold = threshold_for(
         split.validation, probability, frames=plan.frames, target_rate=plan.false_positive_rate, least=share
     )
-    report = assess(split.validation, probability, frames=plan.frames, threshold=threshold)
+    report = assess(split.validation, probability, frames=plan.frames, threshold=threshold, tcp_z_m=plan.tcp_z_m)
     facts = msgspec.structs.replace(facts, threshold=threshold, metrics=msgspec.to_builtins(report))
     save_classifier(folder / CLASSIFIER, params, facts)
     report.write(folder)

@@ -1,5 +1,6 @@
 """How good a reward classifier is: scored on labelled episodes, as lines, as JSON and as a reliability curve."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from serl_core.statistics import Rate
 
 REPORT, RELIABILITY = "report.json", "reliability.png"
 
+Heights = tuple[float, float] | None  # of the tool in m: the lowest and the highest at which there is success
+
 
 class ClassifierReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a classifier does on episodes that it was not trained on."""
@@ -33,6 +36,7 @@ class ClassifierReport(msgspec.Struct, frozen=True, kw_only=True):
     single: Scores  # each frame by itself
     in_a_row: Scores  # by the rule that the environment uses
     false_success: Rate  # of the episodes with negative frames: the rule fired on one of them
+    failure_called_success: Rate  # of the episodes without a success: with the heights it would have ended as one
     reliability: list[ReliabilityBin]
 
     def lines(self) -> list[str]:
@@ -45,6 +49,7 @@ class ClassifierReport(msgspec.Struct, frozen=True, kw_only=True):
             f"false negatives, of the positive frames: {self.in_a_row.false_negative}; "
             f"frame by frame {self.single.false_negative}",
             f"episodes with a false success: {self.false_success}",
+            f"episodes without a success that would have ended as one, heights included: {self.failure_called_success}",
         ]
 
     def write(self, folder: Path) -> None:
@@ -90,22 +95,27 @@ def assess(
     *,
     frames: int,
     threshold: float,
+    tcp_z_m: Heights = None,
 ) -> ClassifierReport:
     """Score probabilities against labels.
 
     Args:
         probability: of all the episodes' frames, one after the other.
+        tcp_z_m: of the task's RewardConfig: no success where the tool is lower or higher.
     """
     label, run = all_labels(episodes), _runs(episodes)
     lowest = sustained(probability, run, frames)
     episode = np.repeat(np.arange(len(episodes)), [e.is_success.size for e in episodes])
     fired = np.unique(episode[(lowest >= threshold) & ~label])
+    failures = np.setdiff1d(episode, episode[label])
+    rewarded = episode[sustained(_at_height(episodes, probability, tcp_z_m), run, frames) >= threshold]
     return ClassifierReport(
         threshold=threshold,
         frames=frames,
         single=score(probability >= threshold, label),
         in_a_row=score_sustained(probability, label, run, frames=frames, threshold=threshold),
         false_success=Rate.of(fired.size, np.unique(episode[~label]).size),
+        failure_called_success=Rate.of(np.intersect1d(failures, rewarded).size, failures.size),
         reliability=reliability(probability, label),
     )
 
@@ -131,6 +141,15 @@ def draw_reliability(path: Path, bins: Sequence[ReliabilityBin], threshold: floa
 def all_labels(episodes: Sequence[LabelledFrames]) -> NDArray[np.bool_]:
     """Return the labels of the episodes' frames, one after the other."""
     return np.concatenate([episode.is_success for episode in episodes])
+
+
+def _at_height(
+    episodes: Sequence[LabelledFrames], probability: NDArray[np.float64], tcp_z_m: Heights
+) -> NDArray[np.float64]:
+    """Return the probabilities, 0 where the tool is too low or too high for a success."""
+    low_m, high_m = tcp_z_m or (-math.inf, math.inf)
+    z_m = np.concatenate([episode.tcp_pose[:, 2] for episode in episodes])
+    return np.where((z_m >= low_m) & (z_m <= high_m), probability, 0.0)
 
 
 def _runs(episodes: Sequence[LabelledFrames]) -> NDArray[np.int64]:

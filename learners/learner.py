@@ -3,12 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from learners.alarms import Alarms
+from learners.checkpoint_writer import CheckpointWriter
+from learners.intake import Intake
+from learners.learner_metrics import LearnerNumbers
 from learners.metrics import EpisodeTracker
 from learners.relabelling import Relabelling
 from learners.trainer import Trainer
@@ -16,6 +20,7 @@ from serl_core.config import TaskConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.metrics_file import MetricsWriter, read_metrics
 from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.failpoints import failpoint
 from serl_core.networks.weights import save_policy
 from serl_core.transport.interface import LearnerLink
 from serl_core.types import Transition
@@ -42,7 +47,11 @@ class LearnerConfig:
 
 
 class Learner:
-    """One run, from start or resume to the end or to a stop. Single-threaded."""
+    """One run, from start or resume to the end or to a stop.
+
+    `advance` does all in one thread, the same to the bit for a seed. `run` takes in transitions and
+    writes checkpoints beside it.
+    """
 
     def __init__(
         self,
@@ -57,6 +66,8 @@ class Learner:
         self._trainer = trainer
         self._link = link
         self._log = log
+        self._intake = Intake(link, log, trainer.stored)
+        self._writer = CheckpointWriter(trainer.checkpoints)
         self._metrics = metrics
         self._task = task
         self._config = config
@@ -66,7 +77,10 @@ class Learner:
         told = read_metrics(run / "metrics.jsonl")
         self._told = {(r["session"], r["episode"]) for r in told if r["kind"] == "episode"}
         self._told_relabels = {r["number"] for r in told if r["kind"] == "relabel"}
-        self._acknowledged: dict[str, int] = {}
+        self._alarms = Alarms(task.reward.range, trainer.config.sac.gamma)
+        self._told_alarms: set[str] = set()
+        self._published_s: float | None = None
+        self._is_stopped = False  # the training has gone wrong
         self._env_steps_told = 0
         self._saved_env_steps = -1
         self._last_report_s = 0.0
@@ -95,14 +109,55 @@ class Learner:
         """Train until the run is finished (then return True) or until `stop` is set (then False).
 
         Either way everything is in a checkpoint; a finished run also has its `policy.safetensors`.
+
+        Raises:
+            LearningError: training has gone wrong. It ends at once, but what the actors make is kept, and the last
+                sound weights are there for them, until `stop` is set: that is when this is raised.
         """
-        while not stop.is_set():
-            if self.advance(IDLE_WAIT_S):
-                self._part()
-                return True
+        is_finished = False
+        with self._intake.in_background(), self._writer.in_background():
+            while not (is_finished or stop.is_set()):
+                try:
+                    is_finished = self.advance(IDLE_WAIT_S)
+                except LearningError as error:
+                    logger.critical("TRAINING HAS STOPPED: %s. Actors keep the last weights until this ends", error)
+                    while not stop.is_set():
+                        self._insert(self._take(IDLE_WAIT_S))
+                    raise
+                if is_finished:
+                    self._part()
+        if is_finished:
+            self._tell_checkpoints()
+            return True
+        self._insert(self._intake.left_over())
         self._save()
         self._event("stopped")
         return False
+
+    def counters(self) -> Mapping[str, float]:
+        """Return what this run has to tell in numbers, besides what its link counts."""
+        return {
+            "replay_ratio": self._trainer.utd_ratio,
+            "weights_version": self._trainer.policy_version,
+            "log_refused": self._intake.refused_writes,
+            **self._writer.counters(),
+        }
+
+    def numbers(self) -> LearnerNumbers:
+        """Return what the page of metrics shows. For any thread."""
+        trainer = self._trainer
+        return LearnerNumbers(
+            link=self._link.counters(),
+            counts=self.counters(),
+            env_steps=trainer.pacing.env_steps,
+            trained_env_steps=trainer.pacing.trained_env_steps,
+            updates=trainer.updates,
+            published_s=self._published_s,
+            nonfinite=trainer.nonfinite,
+            alarms=dict(self._alarms.raised),
+            rewards_out_of_range=self._alarms.rewards_out_of_range,
+            is_stopped=self._is_stopped,
+        )
 
     def advance(self, timeout_s: float) -> bool:
         """Take in what has come and do the updates of at most one env step; return True once the run is finished.
@@ -112,21 +167,29 @@ class Learner:
         if self._is_finished():
             self._finish()
             return True
-        self._take_in(self._link.receive(0.0 if self._trainer.can_update() else timeout_s))
+        self._insert(self._take(0.0 if self._trainer.can_update() else timeout_s))
         self._relabel()
         if self._trainer.can_update():
             self._train_one_step()
+        self._tell_checkpoints()
         return False
 
     def _is_finished(self) -> bool:
         return self._trainer.pacing.trained_env_steps >= self._config.max_env_steps
 
-    def _take_in(self, transitions: Sequence[Transition]) -> None:
-        stored = self._stored(transitions)
-        self._keep(transitions)
+    def _take(self, timeout_s: float) -> list[Transition]:
+        """Return new transitions, logged; one that does not fit ends the run before it is in the log."""
+        try:
+            return self._intake.take(timeout_s)
+        except DataError as error:
+            self._event("failed", reason=str(error))
+            raise
+
+    def _insert(self, transitions: Sequence[Transition]) -> None:
         if not transitions:
             return
-        self._trainer.insert(stored)
+        self._trainer.insert(transitions)
+        self._alarms.see_rewards(transitions)
         for transition in transitions:
             self._tell_episode(transition)
         self._report()
@@ -150,31 +213,14 @@ class Learner:
                 },
             )
 
-    def _stored(self, transitions: Sequence[Transition]) -> list[Transition]:
-        """Return transitions as the buffer keeps them; one that does not fit ends the run before it is in the log."""
-        try:
-            return self._trainer.stored(transitions)
-        except DataError as error:
-            self._event("failed", reason=str(error))
-            raise
-
-    def _keep(self, transitions: Sequence[Transition]) -> None:
-        """Log transitions; tell the actors what has come to the disk itself, now or before."""
-        self._log.append(transitions)
-        self._acknowledge()
-
-    def _acknowledge(self) -> None:
-        synced = self._log.synced_sequences()
-        for session, sequence in synced.items() - self._acknowledged.items():
-            self._link.acknowledge(session, sequence)
-        self._acknowledged = synced
-
     def _train_one_step(self) -> None:
         try:
             values = self._trainer.update()
         except LearningError as error:
+            self._is_stopped = True
             self._event("failed", reason=str(error))
             raise
+        self._alarms.see_values(values)
         trained = self._trainer.pacing.trained_env_steps
         if trained % self._config.publish_every == 0:
             self._publish()
@@ -184,23 +230,56 @@ class Learner:
         self._tell_updates(values)
 
     def _publish(self) -> None:
-        self._link.publish(self._trainer.policy_weights())
+        """Publish the policy as it is now, unless something is wrong with it: then the last one stays."""
+        if self._tell_alarms():
+            return
+        try:
+            weights = self._trainer.policy_weights()
+        except LearningError as error:
+            self._event("not_published", reason=str(error))
+            return
+        self._link.publish(weights)
+        self._published_s = time.monotonic()
+        failpoint("learner.published")
+
+    def _tell_alarms(self) -> bool:
+        """Write an event for each alarm that was raised or has ended since; return whether one is raised."""
+        raised = self._alarms.raised
+        for name in sorted(raised.keys() - self._told_alarms):
+            self._event("alarm", alarm=name, reason=raised[name])
+        for name in sorted(self._told_alarms - raised.keys()):
+            self._event("alarm_ended", alarm=name)
+        self._told_alarms = set(raised)
+        return bool(raised)
 
     def _report(self, *, is_finished: bool = False) -> None:
         pacing = self._trainer.pacing
-        self._link.report(pacing.env_steps, pacing.trained_env_steps, is_finished)
+        self._link.report(pacing.env_steps + self._intake.waiting, pacing.trained_env_steps, is_finished)
 
     def _save(self) -> None:
         trained = self._trainer.pacing.trained_env_steps
+        self._tell_checkpoints()
         if trained == self._saved_env_steps:
             return
         try:
-            self._trainer.save()
-            self._saved_env_steps = trained
-            self._acknowledge()
-        except DataError as error:  # a full disk must not end the training
+            snapshot = self._trainer.snapshot()
+        except LearningError as error:
             logger.error("%s", error)
             self._event("checkpoint_failed", reason=str(error))
+            return
+        self._intake.sync()  # a checkpoint is never ahead of the log
+        self._saved_env_steps = trained
+        self._writer.put(snapshot)
+        self._tell_checkpoints()
+
+    def _tell_checkpoints(self) -> None:
+        for written in self._writer.results():
+            if written.error is None:
+                continue
+            logger.error("%s", written.error)  # a full disk must not end the training
+            self._event("checkpoint_failed", reason=str(written.error), **self._writer.counters())
+            if self._saved_env_steps == written.trained_env_steps:
+                self._saved_env_steps = -1  # the end of the run tries again
 
     def _finish(self) -> None:
         self._save()
@@ -224,11 +303,8 @@ class Learner:
         """Keep what the actors still send until they have heard that training is over and are gone."""
         deadline_s = time.monotonic() + PART_TIMEOUT_S
         while self._link.counters()["connected"] and time.monotonic() < deadline_s:
-            if transitions := self._link.receive(IDLE_WAIT_S):
-                self._stored(transitions)
-                self._log.append(transitions)
-                self._log.sync()
-                self._acknowledge()
+            if self._take(IDLE_WAIT_S):
+                self._intake.sync()
                 self._report(is_finished=True)
 
     def _tell_episode(self, transition: Transition) -> None:
@@ -256,6 +332,7 @@ class Learner:
                 "online_transitions": len(trainer.online),
                 "demo_transitions": len(trainer.demonstrations) + len(trainer.online.interventions),
                 **values,
+                **self.counters(),
                 **self._link.counters(),
             },
         )

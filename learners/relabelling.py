@@ -12,6 +12,7 @@ import msgspec
 from learners.trainer import Trainer
 from serl_core.data.relabels import Label, Relabel, RelabelFile, label_of
 from serl_core.errors import DataError
+from serl_core.failpoints import failpoint
 
 APPLIED = "relabels_applied.jsonl"
 
@@ -87,7 +88,9 @@ class Relabelling:
         applied = Applied(number=number, env_steps=pacing.env_steps, trained_env_steps=pacing.trained_env_steps)
         try:
             with self._applied_path.open("ab") as file:
+                failpoint("relabel.apply")
                 file.write(msgspec.json.encode(applied) + b"\n")
+            failpoint("relabel.applied")
         except OSError as error:
             raise DataError(
                 f"cannot write {self._applied_path}: {error.strerror}; make room, then start again"

@@ -7,13 +7,13 @@ same transitions in the same order give the same weights to the bit, also across
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import msgspec
 import numpy as np
 
-from learners.checkpoints import Checkpoint, Checkpoints
+from learners.checkpoints import BEGIN_ANEW, Checkpoint, Checkpoints
 from learners.pacing import Pacing
 from serl_core.agents.policy import is_finite
 from serl_core.agents.sac import Sac, SacConfig
@@ -22,6 +22,7 @@ from serl_core.data.frames import decompress
 from serl_core.data.mixture import Mixture
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.errors import ConfigError, DataError, LearningError
+from serl_core.failpoints import failpoint
 from serl_core.networks.encoders import blank_observation
 from serl_core.networks.perception import Perception
 from serl_core.transport.interface import PolicyWeights
@@ -42,6 +43,26 @@ class TrainerConfig:
     training_starts: int = 100  # online transitions before the first update
     demo_fraction: float = 0.5  # of each batch
     online_capacity: int = 200_000  # frames; the oldest make room
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a run has come: the facts of a checkpoint."""
+
+    config: dict[str, Any]
+    env_steps: int
+    trained_env_steps: int
+    updates: int
+    policy_version: int
+    relabels: int
+    inserted: dict[str, int]  # the last sequence of each session: what of the log comes before this checkpoint
+    rng: dict[str, Any]
+
+
+class Snapshot(NamedTuple):
+    """What `Checkpoints.save` takes."""
+
+    arrays: Any  # a pytree of numpy arrays
+    facts: dict[str, Any]
 
 
 class Trainer:
@@ -77,11 +98,12 @@ class Trainer:
         self.online = ReplayBuffer(spec, config.online_capacity)
         self._mixture = Mixture(self.demonstrations, self.online, config.demo_fraction)
         self._log = log
-        self._checkpoints = checkpoints
+        self.checkpoints = checkpoints
         self._inserted: dict[str, int] = {}  # the last sequence of each session
         self._rng = np.random.default_rng(config.seed)
         self._state = self.agent.init(key=jax.random.key(config.seed))
         self._metrics: Mapping[str, Any] = {}  # of the updates under way
+        self.nonfinite = {"loss": 0, "grad": 0, "weights": 0}  # updates skipped for these, and weights refused
 
     @property
     def utd_ratio(self) -> float:
@@ -117,10 +139,11 @@ class Trainer:
             provenance = transition.provenance
             assert provenance is not None  # else the buffer has refused it
             self._inserted[provenance.session] = provenance.sequence
+            failpoint("learner.inserted")
 
     def can_update(self) -> bool:
-        """Return whether there is an environment step whose updates are to be done."""
-        return self.pacing.debt > 0
+        """Return whether there is an environment step whose updates are to be done, and anything to learn from."""
+        return self.pacing.debt > 0 and len(self.online) + len(self.demonstrations) > 0
 
     def update(self) -> dict[str, float]:
         """Begin the updates of one environment step and return the metrics of the one before, none at the first.
@@ -137,11 +160,15 @@ class Trainer:
         self._metrics = metrics.values
         self.pacing.updated()
         self.updates += batch.action.shape[0]
+        failpoint("learner.updated")
         return values
 
     def _finished_metrics(self) -> dict[str, float]:
         """Wait for the updates under way and return their metrics."""
         values = {name: float(value) for name, value in jax.device_get(self._metrics).items()}
+        for name in ("loss", "grad"):
+            self.nonfinite[name] += int(values.pop(f"nonfinite_{name}", 0))
+        self._metrics = values  # counted; and what stops the training stops it for good
         if values.get("skipped_in_a_row", 0) >= MAX_SKIPPED_IN_A_ROW:
             raise LearningError(
                 f"losses or gradients were not finite for {values['skipped_in_a_row']:.0f} updates in a row, at "
@@ -174,14 +201,14 @@ class Trainer:
             LearningError: it is not finite.
         """
         params = _copy(self.agent.policy_params(self._state))
-        _require_finite(params, "the policy's weights")
+        self._require_finite(params, "the policy's weights")
         self.policy_version += 1
         return PolicyWeights(self.policy_version, params, self.pacing.env_steps)
 
     def final_policy(self) -> PolicyWeights:
         """Return the policy to keep: averaged weights, under the present version."""
         params = _copy(self.agent.final_policy_params(self._state))
-        _require_finite(params, "the averaged policy's weights")
+        self._require_finite(params, "the averaged policy's weights")
         return PolicyWeights(self.policy_version, params, self.pacing.env_steps)
 
     def arrays(self) -> Any:
@@ -195,20 +222,34 @@ class Trainer:
             LearningError: a number of it is not finite; nothing was written.
             DataError: the disk refused it; the checkpoints from before are whole.
         """
-        arrays = self.arrays()
-        _require_finite(arrays, "the learner's state")
+        snapshot = self.snapshot()
         self._log.sync()
-        facts = {
-            "config": _plain(self.config),
-            "env_steps": self.pacing.env_steps,
-            "trained_env_steps": self.pacing.trained_env_steps,
-            "updates": self.updates,
-            "policy_version": self.policy_version,
-            "relabels": self.relabels,
-            "inserted": self._inserted,  # what of the log comes before this checkpoint
-            "rng": self._rng.bit_generator.state,
-        }
-        self._checkpoints.save(arrays, facts)
+        self.checkpoints.save(*snapshot)
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything but the buffers, to be saved once the log is synced as far as this.
+
+        Raises:
+            LearningError: a number of it is not finite.
+        """
+        arrays = self.arrays()
+        self._require_finite(arrays, "the learner's state")
+        progress = Progress(
+            config=_plain(self.config),
+            env_steps=self.pacing.env_steps,
+            trained_env_steps=self.pacing.trained_env_steps,
+            updates=self.updates,
+            policy_version=self.policy_version,
+            relabels=self.relabels,
+            inserted=dict(self._inserted),
+            rng=dict(self._rng.bit_generator.state),
+        )
+        return Snapshot(arrays, msgspec.structs.asdict(progress))
+
+    def _require_finite(self, tree: Any, name: str) -> None:
+        if not is_finite(tree):
+            self.nonfinite["weights"] += 1
+            raise LearningError(f"{name} hold numbers that are not finite; neither published nor saved")
 
     def resume(self) -> list[Transition]:
         """Go back to the newest checkpoint (to the start if there is none) and rebuild the buffers.
@@ -224,7 +265,7 @@ class Trainer:
             ConfigError: the checkpoint is of another configuration.
             DataError: no checkpoint is whole, or a file of the log is corrupt.
         """
-        checkpoint = self._checkpoints.newest(self.arrays())
+        checkpoint = self.checkpoints.newest()
         if checkpoint is not None:
             self._go_back_to(checkpoint)
         before = dict(self._inserted)
@@ -250,16 +291,25 @@ class Trainer:
         return tail
 
     def _go_back_to(self, checkpoint: Checkpoint) -> None:
-        facts = checkpoint.facts
-        _require_same_config(facts["config"], _plain(self.config))
-        self._state = _with_keys(checkpoint.arrays, like=self._state)
-        self._rng.bit_generator.state = facts["rng"]
-        self.pacing.env_steps = facts["env_steps"]
-        self.pacing.trained_env_steps = facts["trained_env_steps"]
-        self.updates = facts["updates"]
-        self.policy_version = facts["policy_version"]
-        self.relabels = facts.get("relabels", 0)  # a run from before there were any
-        self._inserted = facts["inserted"]
+        progress = _progress(checkpoint)
+        _require_same_config(progress.config, _plain(self.config))
+        self._state = _with_keys(checkpoint.arrays_like(self.arrays()), like=self._state)
+        self._rng.bit_generator.state = progress.rng
+        self.pacing.env_steps = progress.env_steps
+        self.pacing.trained_env_steps = progress.trained_env_steps
+        self.updates = progress.updates
+        self.policy_version = progress.policy_version
+        self.relabels = progress.relabels
+        self._inserted = dict(progress.inserted)
+
+
+def _progress(checkpoint: Checkpoint) -> Progress:
+    try:
+        progress = msgspec.convert(checkpoint.facts, Progress)
+        np.random.default_rng().bit_generator.state = progress.rng
+    except (msgspec.ValidationError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"the checkpoint's facts are not those of a learner: {error}; {BEGIN_ANEW}") from None
+    return progress
 
 
 def _copy(tree: Any) -> Any:
@@ -281,11 +331,6 @@ def _is_key(leaf: Any) -> bool:
 def _plain(config: TrainerConfig) -> dict[str, Any]:
     """Return a config as JSON gives it back."""
     return msgspec.json.decode(msgspec.json.encode(config), type=dict[str, Any])
-
-
-def _require_finite(tree: Any, name: str) -> None:
-    if not is_finite(tree):
-        raise LearningError(f"{name} hold numbers that are not finite; neither published nor saved")
 
 
 def _require_same_config(saved: dict[str, Any], wanted: dict[str, Any], name: str = "config") -> None:

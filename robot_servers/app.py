@@ -21,8 +21,11 @@ from starlette.types import Message as AsgiMessage
 from starlette.websockets import WebSocketDisconnect
 
 from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES, Guard
-from robot_servers.limits import Refusal
+from robot_servers.limits import Refusal, SafetyLimits
+from robot_servers.metrics import add_metrics
+from robot_servers.rare_calls import RareCalls
 from robot_servers.service import RobotService
+from robot_servers.tokens import Tokens
 from serl_core.errors import ConfigError, RobotError
 from serl_core.robots import messages
 from serl_core.robots.messages import (
@@ -58,43 +61,74 @@ class Route(NamedTuple):
     takes: type[Message]
     returns: type[Message]
     call: Callable[[Any], Message]
+    is_rare: bool = False  # see `RareCalls`
     waits: bool = False  # for the arm's driver, perhaps for seconds: on a thread, so that a stop gets through
+
+
+class StopPlace(NamedTuple):
+    """Where the stop has a socket of its own."""
+
+    port: int
+    server: str  # tells this start of the server from others
 
 
 def create_app(
     service: RobotService,
-    token: str,
+    tokens: Tokens | str,
     hosts: Collection[str] = LOCAL_HOSTS,
     tokenless_paths: Collection[str] = (),
+    stop: StopPlace | None = None,
 ) -> FastAPI:
-    """Return the API of a started service; `tokenless_paths`, added to it later, need no token on this machine."""
-    app = FastAPI(title="serl robot server", version=API_VERSION, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, token=token, hosts=hosts, tokenless_paths=tokenless_paths)
+    """Return the API of a started service.
+
+    Args:
+        service: the arm.
+        tokens: of the roles; one alone may do everything.
+        hosts: names of this server, without a port.
+        tokenless_paths: added to the app later, they need no token on this machine.
+        stop: told to clients, so that they find it while the rest is saturated.
+    """
+    app = FastAPI(title="serl robot server", version=API_VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(
+        Guard,
+        tokens=Tokens.single(tokens) if isinstance(tokens, str) else tokens,
+        hosts=hosts,
+        tokenless_paths=tokenless_paths,
+        on_event=service.note,
+    )
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(RobotError, _answer_robot_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     routes = (
         Route("/v1/lease", messages.LeaseRequest, Lease, service.lease),
         Route("/v1/pose", messages.PoseCommand, RobotState, service.pose),
+        Route("/v1/hold", messages.EpochCommand, RobotState, service.hold),
         Route("/v1/wrench", messages.WrenchCommand, RobotState, service.wrench),
         Route("/v1/move", messages.MoveCommand, Job, service.move),
         Route("/v1/joint_reset", messages.JointResetCommand, Job, service.joint_reset, waits=True),
         Route("/v1/impedance", messages.ImpedanceCommand, RobotState, service.impedance),
         Route("/v1/gripper", messages.GripperCommand, RobotState, service.gripper),
-        Route("/v1/load", messages.LoadCommand, RobotState, service.load, waits=True),
-        Route("/v1/recover", messages.RecoverCommand, RobotState, service.recover, waits=True),
+        Route("/v1/load", messages.LoadCommand, RobotState, service.load, is_rare=True, waits=True),
+        Route("/v1/recover", messages.RecoverCommand, RobotState, service.recover, is_rare=True, waits=True),
         Route("/v1/resume", messages.EpochCommand, RobotState, service.resume),
         Route("/v1/sim/advance", messages.SimAdvanceCommand, RobotState, service.sim_advance),
         Route("/v1/sim/reset", messages.SimResetCommand, RobotState, service.sim_reset),
     )
+    rare_calls = RareCalls()
     for route in routes:
-        _add(app, "POST", route.path, _endpoint(route), route.returns, route.call.__doc__, route.takes)
+        _add(app, "POST", route.path, _endpoint(route, rare_calls), route.returns, route.call.__doc__, route.takes)
 
     async def health(request: Request) -> Response:
-        return _reply(service.health())
+        health = service.health()
+        if stop is not None:
+            health = msgspec.structs.replace(health, stop_port=stop.port, server=stop.server)
+        return _reply(health)
 
     async def state(request: Request) -> Response:
         return _reply(service.state())
+
+    async def limits(request: Request) -> Response:
+        return _reply(service.limits)
 
     async def truth(request: Request) -> Response:
         return _reply(service.truth())
@@ -110,16 +144,19 @@ def create_app(
         # On a thread: a rendering must hold up neither a stop nor the stream.
         return await asyncio.to_thread(_picture, service, request.path_params["name"], query)
 
-    async def stop(request: Request) -> Response:  # whatever the body is: a stop is never refused for its form
+    async def latch_stop(request: Request) -> Response:  # whatever the body is: a stop is never refused for its form
         return _reply(service.stop())
 
     _add(app, "GET", "/v1/health", health, messages.Health, service.health.__doc__)
     _add(app, "GET", "/v1/state", state, RobotState, service.state.__doc__)
+    _add(app, "GET", "/v1/limits", limits, SafetyLimits, "Return what the safety kernel allows.")
     _add(app, "GET", "/v1/sim/truth", truth, messages.SimTruth, service.truth.__doc__)
     _add(app, "GET", "/v1/jobs/{number}", job, Job, service.job.__doc__)
     _add(app, "GET", "/v1/cameras", cameras, messages.CameraNames, service.cameras.__doc__)
     _add(app, "GET", "/v1/cameras/{name}", camera, None, service.camera.__doc__, query=messages.CameraQuery)
-    _add(app, "POST", "/v1/stop", stop, RobotState, service.stop.__doc__)
+    _add(app, "POST", "/v1/stop", latch_stop, RobotState, service.stop.__doc__)
+
+    add_metrics(app, service)
 
     @app.websocket("/v1/stream")
     async def stream(socket: WebSocket) -> None:
@@ -160,10 +197,15 @@ async def _sleep_until(deadline_s: float) -> None:
         time.sleep(left_s)
 
 
-def _endpoint(route: Route) -> Endpoint:
+def _endpoint(route: Route, rare_calls: RareCalls) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         command = decode_body(await read_body(request), route.takes)
-        return _reply(await asyncio.to_thread(route.call, command) if route.waits else route.call(command))
+        if route.is_rare:
+            rare_calls.check()
+        message = await asyncio.to_thread(route.call, command) if route.waits else route.call(command)
+        if route.is_rare:
+            rare_calls.count()
+        return _reply(message)
 
     return endpoint
 
@@ -299,7 +341,15 @@ def _pictures() -> dict[str, Any]:
 def _describe(app: FastAPI, routes: tuple[Route, ...]) -> None:
     """Put the messages' JSON schemas into the app's OpenAPI document."""
     kinds = {route.takes for route in routes} | {route.returns for route in routes}
-    kinds |= {messages.Health, messages.SimTruth, messages.CameraNames, messages.CameraQuery, Problem, StreamCommand}
+    kinds |= {
+        messages.Health,
+        SafetyLimits,
+        messages.SimTruth,
+        messages.CameraNames,
+        messages.CameraQuery,
+        Problem,
+        StreamCommand,
+    }
     _, schemas = msgspec.json.schema_components(sorted(kinds, key=lambda kind: kind.__name__), ref_template=SCHEMA)
     generate = app.openapi
 

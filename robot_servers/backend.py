@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import ImpedanceParams, RobotState, Vector3, Vector7
 
+REFLEX = "reflex"  # a driver's fault: the arm stopped itself at a touch; the one that may be recovered from unasked
+
 Floats = NDArray[np.float64]
 JacobianRows = tuple[Vector7, Vector7, Vector7, Vector7, Vector7, Vector7]
 

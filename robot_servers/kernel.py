@@ -14,9 +14,12 @@ from robot_servers.kernel_parts.feed_forward import FeedForward
 from robot_servers.kernel_parts.jobs import Jobs
 from robot_servers.kernel_parts.joint_guard import JointGuard
 from robot_servers.kernel_parts.lease import LeaseBook
+from robot_servers.kernel_parts.readings import Readings
 from robot_servers.kernel_parts.server_move import ServerMove
+from robot_servers.kernel_parts.settling import Settling
 from robot_servers.kernel_parts.slew import MinimumJerk, SetPoint
 from robot_servers.kernel_parts.soft_wall import SoftWall
+from robot_servers.kernel_parts.speed_governor import SpeedGovernor
 from robot_servers.kernel_parts.stop_latch import StopLatch
 from robot_servers.limits import (
     Refusal,
@@ -29,9 +32,9 @@ from robot_servers.limits import (
 )
 from serl_core.robots.messages import ImpedanceParams, Job, Lease, Mode, MoveCommand, Vector6, Vector7
 
-MAX_NOT_FINITE = 3  # readings in a row
 OUTSIDE_BOX = "outside_box"
 JOINT_SPEED = "joint_speed"
+RESET_FAILED = "reset_failed"
 
 OnEvent = Callable[[str, str], None]
 """(what, detail): a state change, for the audit log. Called from the control loop: must not block."""
@@ -59,13 +62,16 @@ class SafetyKernel:
     ) -> None:
         self.limits = limits
         self.stiffness_n_m = ImpedanceParams().translational_stiffness_n_m
-        self.leases = LeaseBook(limits.lease_timeout_s, limits.commands_per_s, first_epoch)
+        self.leases = LeaseBook(limits.lease_timeout_s, limits.commands_per_s, first_epoch, limits.command_age_s)
         self._on_event = on_event
         self._jobs = Jobs(on_event)
         self._box = BoxWatch(limits)
         self._set_point = SetPoint(limits)
         self._feed_forward = FeedForward()
         self._joints = JointGuard(joint_limits)
+        self._readings = Readings(self._joints)
+        self._settling = Settling()
+        self._governor = SpeedGovernor(limits)
         self._wall = SoftWall(limits)
         self._clear = (self._wall.clear_low_m, self._wall.clear_high_m)
         self._is_clear = True  # of the wall
@@ -74,8 +80,6 @@ class SafetyKernel:
         self._fault: str | None = None
         self._must_hold = True  # at the next tick, the set-point becomes the measured pose
         self._now_s = -math.inf
-        self._measured: Vector7 | None = None
-        self._not_finite = 0
         self._target: Vector7 = self._set_point.pose
         self._command_s = 0.0
         self._move: ServerMove | None = None  # None in a joint reset
@@ -100,6 +104,16 @@ class SafetyKernel:
         return self._fault or (None if stop is None else stop.cause)
 
     @property
+    def own_fault(self) -> str | None:
+        """The latched cause of FAULT, whatever else; a stop is none."""
+        return self._fault
+
+    @property
+    def is_stopped(self) -> bool:
+        """A stop is latched, also under a fault."""
+        return self._stop.is_set
+
+    @property
     def job(self) -> Job | None:
         """The newest move or joint reset."""
         return self._jobs.newest
@@ -107,7 +121,12 @@ class SafetyKernel:
     @property
     def is_measured(self) -> bool:
         """The arm's pose is known."""
-        return self._measured is not None
+        return self._readings.pose is not None
+
+    @property
+    def dropped_readings(self) -> int:
+        """How many readings were not finite, since the start."""
+        return self._readings.dropped
 
     @property
     def is_joint_reset(self) -> bool:
@@ -128,11 +147,13 @@ class SafetyKernel:
         dt_s = now_s - self._now_s
         self._now_s = now_s
         self._measure(measured)
-        if self._measured is None:
+        pose = self._readings.pose
+        if pose is None:
             return Reference(measured.position_m, measured.quaternion)
         feed_forward = self._feed_forward
         is_pushed = feed_forward.wrench is not None or not (self._is_clear or self._wall.is_relieved)
-        is_idle = self._mode is Mode.HOLD and not is_pushed
+        is_idle = self._mode is Mode.HOLD and not (is_pushed or self._settling.is_on)
+        braked = None
         if feed_forward.wrench is not None:
             self._tick_wrench()
         if self._must_hold or (self._stop.is_set and not is_idle):
@@ -142,14 +163,16 @@ class SafetyKernel:
                 self._on_event("watchdog", f"no command for {self.limits.command_timeout_s:g} s: hold")
                 self._hold()
             else:
-                self._set_point.advance(self._target, dt_s)
+                self._advance(self._target, dt_s)
         elif self._mode is Mode.MOVING:
             self._tick_move(dt_s)
+        elif self._settling.is_on:
+            braked = self._tick_settling(pose)
         if self._joints.is_near:
-            self._tick_joints(self._measured)
-        reference, wrench = self._set_point.reference, feed_forward.wrench
+            self._tick_joints(pose)
+        reference, wrench = braked or self._set_point.reference, feed_forward.wrench
         if not self._is_clear and self.fault is None:
-            push = self._wall.wrench(self._measured)
+            push = self._wall.wrench(pose)
             wrench = push if wrench is None else push + wrench
         return reference if wrench is None else reference._replace(wrench=wrench)
 
@@ -177,13 +200,8 @@ class SafetyKernel:
         Raises:
             Refusal: the reading is not finite; nothing has changed.
         """
-        px, py, pz = measured.position_m.tolist()
-        pose: Vector7 = (px, py, pz, *measured.quaternion.tolist())
-        if not math.isfinite(sum(pose)) or not self._joints.measure(
-            measured.q.tolist(), measured.dq.tolist(), measured.jacobian
-        ):
+        if not self._readings.take(measured):
             raise Refusal(503, "no_state", "the measured pose is not finite")
-        self._measured = pose
         self._hold()
 
     def end_joint_reset(self) -> None:
@@ -193,10 +211,12 @@ class SafetyKernel:
 
     # ---- commands; each raises Refusal and then has changed nothing
 
-    def acquire(self, owner: str, live_s: float, timeout_s: float | None = None) -> Lease:
+    def acquire(
+        self, owner: str, live_s: float, timeout_s: float | None = None, pose_epoch: int | None = None
+    ) -> Lease:
         """Grant the lease. The arm goes on holding."""
         self.expire_lease(live_s)
-        lease = self.leases.acquire(owner, live_s, timeout_s)
+        lease = self.leases.acquire(owner, live_s, timeout_s, pose_epoch)
         self._on_event("lease", f"{owner} epoch {lease.epoch}")
         return lease
 
@@ -207,18 +227,30 @@ class SafetyKernel:
         self._must_hold = True
         return lease
 
-    def check_track(self, epoch: int, sequence: int | None, pose: Vector7) -> Vector7:
+    def check_track(
+        self, epoch: int, sequence: int | None, pose: Vector7, live_s: float = 0.0, sent_s: float | None = None
+    ) -> Vector7:
         """Refuse a target that may not be followed now; return it with a quaternion of norm 1."""
-        measured = self._check_command(epoch, sequence)
+        measured = self._check_command(epoch, sequence, live_s, sent_s)
         target = check_pose(pose, self.limits)
         check_step(target, measured, self.limits)
         self._joints.check_target(target, measured)
         return target
 
-    def track(self, epoch: int, sequence: int | None, pose: Vector7, live_s: float) -> None:
-        """Follow a new target from now on."""
-        target = self.check_track(epoch, sequence, pose)
-        self.leases.count_command(sequence, self._now_s, live_s)
+    def track(
+        self, epoch: int, sequence: int | None, pose: Vector7, live_s: float, sent_s: float | None = None
+    ) -> None:
+        """Follow a new target from now on.
+
+        Args:
+            epoch: of the lease.
+            sequence: of the command; None where its way has none.
+            pose: the target.
+            live_s: the liveness clock.
+            sent_s: the client's clock when it sent this; None where that is not judged.
+        """
+        target = self.check_track(epoch, sequence, pose, live_s, sent_s)
+        self.leases.count_command(sequence, self._now_s, live_s, sent_s)
         self._end_hold()
         self._target = target
         self._command_s = self._now_s
@@ -226,15 +258,22 @@ class SafetyKernel:
             self._on_event("mode", "tracking")
             self._mode = Mode.TRACKING
 
-    def push(self, epoch: int, wrench: Vector6, live_s: float) -> None:
+    def push(
+        self,
+        epoch: int,
+        wrench: Vector6,
+        live_s: float,
+        sequence: int | None = None,
+        sent_s: float | None = None,
+    ) -> None:
         """Push with a feed-forward wrench (tool frame) on top of the impedance, until its time-out.
 
         The set-point stays what it is: held, or the target of commands that still come in time.
         """
-        measured = self._check_command(epoch, None)
+        measured = self._check_command(epoch, sequence, live_s, sent_s)
         check_wrench(wrench, self.limits)
         self._joints.check_wrench(wrench, measured)
-        self.leases.count_command(None, self._now_s, live_s)
+        self.leases.count_command(sequence, self._now_s, live_s, sent_s)
         self._end_hold()
         if self._feed_forward.wrench is None:
             self._on_event("wrench", "on")
@@ -310,42 +349,43 @@ class SafetyKernel:
             detail = f"the present fault is {self._fault!r}, not {cause!r}"
             raise Refusal(422, "cause", detail, field="cause", given=cause, limit=self._fault)
 
+    def check_own_recovery(self, cause: str) -> None:
+        """Refuse to clear a fault without a client's request that is no longer the present one, or a stopped arm's."""
+        if self._fault != cause or self._stop.is_set:
+            raise Refusal(409, "cause", f"the arm is latched by {self.fault!r}", given=cause, limit=self.fault)
+
     def recover(self) -> None:
         """Clear the fault; the arm holds where it is.
 
         Outside the box it may then be brought back: only further out it is latched again.
         """
         self._on_event("recover", str(self._fault))
-        if self._fault == OUTSIDE_BOX and self._measured is not None:
-            self._box.recover(self._measured)
+        if self._fault == OUTSIDE_BOX:
+            self._box.recover(self._measured_pose())
         self._must_hold = True
-        self._not_finite = 0
+        self._readings.forgive()
         self._fault = None
 
     # ---- inside
 
     def _measure(self, measured: Measured) -> None:
-        position, quaternion, q, dq, jacobian = measured
-        px, py, pz = position.tolist()
-        qx, qy, qz, qw = quaternion.tolist()
-        is_finite = -math.inf < px + py + pz + qx + qy + qz + qw < math.inf
-        if not is_finite or not self._joints.measure(q.tolist(), dq.tolist(), jacobian):
-            self._not_finite += 1
-            if self._not_finite >= MAX_NOT_FINITE:
+        readings = self._readings
+        if not readings.take(measured):
+            if readings.are_lost:
                 self.latch("numeric_fault")
             return
-        self._not_finite = 0
-        self._measured = (px, py, pz, qx, qy, qz, qw)
+        pose = self._measured_pose()
         if self._joints.too_fast is not None and self._fault is None:
             self._on_event(JOINT_SPEED, self._joints.too_fast)
             self.latch(JOINT_SPEED)
+        px, py, pz = pose[:3]
         (lx, ly, lz), (hx, hy, hz) = self._clear
         if lx <= px <= hx and ly <= py <= hy and lz <= pz <= hz:
             self._is_clear = True
             self._box.forget()
             return
         self._is_clear = False
-        if self._box.is_too_far(self._measured):
+        if self._box.is_too_far(pose):
             self.latch(OUTSIDE_BOX)
 
     def _hold(self) -> None:
@@ -357,6 +397,29 @@ class SafetyKernel:
         if self._mode is not Mode.HOLD:
             self._on_event("mode", "hold")
             self._mode = Mode.HOLD
+        self._settling.end()
+        if self.fault is None:  # a stop or a fault freezes the set-point, whatever the arm does
+            self._settling.begin(self._joints.velocity(), self._now_s)
+        self._stay(measured)
+
+    def _advance(self, target: Vector7, dt_s: float) -> None:
+        """Move the set-point towards a target, and draw it back where the arm becomes too fast behind it."""
+        set_point = self._set_point
+        set_point.advance(target, dt_s)
+        ahead_m = set_point.pose[:3]
+        bounded_m = self._governor.bounded(ahead_m, self._measured_pose()[:3], self._joints.velocity(), dt_s)
+        if bounded_m is not ahead_m:
+            set_point.draw_back(bounded_m)
+
+    def _tick_settling(self, measured: Vector7) -> Reference:
+        """Return what the law is told while a hold takes the motion out of the arm."""
+        velocity_m_s = self._joints.velocity()
+        if self._settling.comes_back(measured[:3], self._set_point.pose[:3], velocity_m_s, self._now_s):
+            self._stay(measured)
+        return self._settling.braked(self._set_point.reference, velocity_m_s)
+
+    def _stay(self, measured: Vector7) -> None:
+        """Put the set-point at a measured pose, which no wall pushes the arm away from."""
         self._set_point.place(measured)
         self._wall.hold_at(measured[:3])
 
@@ -387,9 +450,9 @@ class SafetyKernel:
         if move is None:
             self._set_point.place(measured)
             if now_s - self._move_s > self.limits.joint_reset_timeout_s:
-                self.latch("reset_failed")
+                self.latch(RESET_FAILED)
             return
-        self._set_point.advance(move.target(now_s), dt_s)
+        self._advance(move.target(now_s), dt_s)
         outcome = move.outcome(now_s, self._set_point.is_at_rest, measured, self._wall, self.stiffness_n_m)
         if outcome is None:
             return
@@ -418,13 +481,13 @@ class SafetyKernel:
             self._jobs.finish("failed", driven)
             self._hold()
 
-    def _check_command(self, epoch: int, sequence: int | None) -> Vector7:
+    def _check_command(self, epoch: int, sequence: int | None, live_s: float, sent_s: float | None) -> Vector7:
         """Refuse a target or wrench that may not come now; return the measured pose."""
         self.check_free(epoch)
         if self.mode is Mode.MOVING:
             raise Refusal(423, "moving", "the arm is on a move of the server; wait for it or stop it")
         measured = self._measured_pose()
-        self.leases.check_command(sequence, self._now_s)
+        self.leases.check_command(sequence, self._now_s, sent_s, live_s)
         return measured
 
     def _check_idle(self) -> None:
@@ -432,9 +495,9 @@ class SafetyKernel:
             raise Refusal(409, "busy", "a move or joint reset is under way")
 
     def _measured_pose(self) -> Vector7:
-        if self._measured is None:
+        if self._readings.pose is None:
             raise Refusal(503, "no_state", "the arm's state is not known yet")
-        return self._measured
+        return self._readings.pose
 
     def _begin_job(self, kind: str) -> Job:
         job = self._jobs.begin(kind)

@@ -25,6 +25,7 @@ from serl_core.robots.messages import (
 
 QUATERNION_NORM_TOLERANCE = 1e-2
 MAX_CONFIGURABLE_SPEED_M_S = 0.5  # even the local file may not ask for more
+MAX_AUTOMATIC_RECOVERIES = 3  # in 10 minutes
 LARGEST_WRENCH_N = 50.0  # per axis, on top of the impedance, as much as its spring
 
 # Beyond these the arm's own reflexes come late (SAFETY 1.2). The wrist's are franka_ros' defaults: above the 11 Nm to
@@ -87,6 +88,7 @@ class SafetyLimits(Message, frozen=True):
     backend_timeout_s: float = 1.0  # without a control tick: latch
     joint_reset_timeout_s: float = 30.0
     commands_per_s: float = 100.0
+    command_age_s: float = 0.2  # so much longer than others on its way: refused
     max_reply_after_s: float = 1.0
     stiffness_n_m: tuple[float, float] = (50.0, 3000.0)
     stiffness_nm_rad: tuple[float, float] = (1.0, 300.0)
@@ -108,6 +110,7 @@ class SafetyLimits(Message, frozen=True):
     # defaults are franka_ros'.
     collision_torque_nm: Vector7 = (20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0)
     collision_force_n: Vector6 = (20.0, 20.0, 20.0, 25.0, 25.0, 25.0)
+    automatic_recoveries: int = 0  # from reflexes without anybody's request, in 10 minutes; at most 3
     unsafe_thresholds: bool = False  # allows collision thresholds of any height
 
     def __post_init__(self) -> None:
@@ -125,6 +128,8 @@ class SafetyLimits(Message, frozen=True):
         _require("acceleration_rad_s2", self.acceleration_rad_s2, 0.1, 25.0)
         _require("command_timeout_s", self.command_timeout_s, 0.1, 1.0)
         _require("lease_timeout_s", self.lease_timeout_s, 0.5, 10.0)
+        _require("command_age_s", self.command_age_s, 0.02, 1.0)
+        _require("automatic_recoveries", self.automatic_recoveries, 0, MAX_AUTOMATIC_RECOVERIES)
         _require("wrench_force_n", self.wrench_force_n, 0.0, LARGEST_WRENCH_N)
         _require("wrench_torque_nm", self.wrench_torque_nm, 0.0, 25.0)
         _require("wrench_timeout_s", self.wrench_timeout_s, 0.01, 0.5)

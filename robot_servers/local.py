@@ -52,7 +52,8 @@ class LocalRobot:
     def connect(self) -> None:
         """Acquire the lease."""
         with _errors():
-            self._epoch = self._service.lease(LeaseRequest(action="acquire", owner=self._owner), math.inf).epoch
+            request = LeaseRequest(action="acquire", owner=self._owner, pose_epoch=self._service.state().pose_epoch)
+            self._epoch = self._service.lease(request, math.inf).epoch
         self._sequence = 0
 
     def close(self) -> None:
@@ -81,6 +82,10 @@ class LocalRobot:
         if wait_s > 0.0:
             self._sleep(wait_s)
         return self._service.state()
+
+    def hold(self) -> None:
+        """Stay where the arm is measured now, at once."""
+        self._call(self._service.hold, EpochCommand(epoch=self._lease()))
 
     def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
         """Move smoothly to `pose`; block until there."""

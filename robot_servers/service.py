@@ -21,16 +21,20 @@ from robot_servers.backend import (
     SimBackend,
     measured_in,
 )
-from robot_servers.kernel import SafetyKernel
+from robot_servers.kernel import RESET_FAILED, SafetyKernel
 from robot_servers.limits import (
     Refusal,
     SafetyLimits,
     check_gripper,
     check_range,
 )
+from robot_servers.service_parts.automatic_recovery import AutomaticRecovery
+from robot_servers.service_parts.counters import Counts
 from robot_servers.service_parts.gate import Gate
 from robot_servers.service_parts.parameters import Parameters
+from robot_servers.service_parts.recovery import Recovery
 from robot_servers.service_parts.simulation import Simulation
+from robot_servers.service_parts.sound_state import SoundState
 from serl_core.errors import RobotError
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
@@ -46,7 +50,6 @@ from serl_core.robots.messages import (
     Lease,
     LeaseRequest,
     LoadCommand,
-    Mode,
     MoveCommand,
     PoseCommand,
     RecoverCommand,
@@ -87,11 +90,17 @@ class RobotService:
     ) -> None:
         self.backend = backend
         self.limits = limits or SafetyLimits()
-        self._audit = AuditLog(audit_log)
-        self._kernel = SafetyKernel(self.limits, backend.joint_limits(), self._audit.note, first_epoch)
+        self._audit = AuditLog(audit_log, lambda: self._kernel.leases.epoch)
+        self._watchdog_fired = 0
+        self._kernel = SafetyKernel(self.limits, backend.joint_limits(), self._note, first_epoch)
         self._gate = Gate(backend, self._kernel, self.limits, liveness)
         self._parameters = Parameters(backend, self._kernel, self.limits, self._gate, self._audit)
         self._simulation = Simulation(backend, self._kernel, self.limits, self._gate)
+        self._recovery = Recovery(backend, self._kernel, self._gate, self._parameters)
+        self._automatic = AutomaticRecovery(
+            self._kernel, self._recovery, self.limits.automatic_recoveries, liveness, self._audit
+        )
+        self._sound_state = SoundState(backend)
         self._is_resetting = False
 
     def start(self) -> None:
@@ -101,6 +110,7 @@ class RobotService:
             SerlError: the arm cannot be controlled, or gives no sound reading within 1 s; the backend is stopped again.
         """
         self._gate.ticked(self._gate.liveness())
+        self._audit.start()
         try:
             self.backend.start(self._servo)
             self._parameters.start()
@@ -108,14 +118,18 @@ class RobotService:
             self._wait_until_measured()
         except BaseException:  # also Ctrl-C: nothing stays half started; raised again
             self.backend.stop()
+            self._audit.close()
             raise
+        if self.limits.automatic_recoveries > 0 and not self.backend.is_lockstep:
+            self._automatic.start()
 
     def close(self) -> None:
         """Hold, and stop the backend. Safe to call twice."""
+        self._automatic.stop()
         with self._gate.lock:
             self._kernel.hold()
         self.backend.stop()
-        self._audit.flush()
+        self._audit.close()
 
     # ---- reading
 
@@ -130,18 +144,34 @@ class RobotService:
 
     def state(self) -> RobotState:
         """Return the newest state, with what the kernel knows."""
-        reading = self.backend.state()
-        is_stale = self._gate.is_stale()
+        with self._gate.lock:  # also where no control tick does it, as when the arm is gone
+            self._kernel.expire_lease(self._gate.liveness())
+        reading, is_sound = self._sound_state.read()
+        is_stale = self._gate.is_stale() or not is_sound
         kernel = self._kernel
-        self._audit.flush()
         return msgspec.structs.replace(
             reading,
             mode=kernel.mode,
             fault=kernel.fault,
             gripper_fault=self._parameters.gripper_fault(),
             lease_epoch=kernel.leases.epoch,
+            pose_epoch=kernel.leases.pose_epoch,
             is_stale=is_stale,
             unsafe_thresholds=self.limits.unsafe_thresholds,
+        )
+
+    def counts(self) -> Counts:
+        """Return what was counted since the start, and how things stand."""
+        kernel, counter = self._kernel, self._gate.counter
+        return Counts(
+            accepted=counter.accepted,
+            rejected=counter.rejected(),
+            watchdog_fired=self._watchdog_fired,
+            automatic_recoveries=self._automatic.count,
+            dropped_readings=kernel.dropped_readings,
+            lease_epoch=kernel.leases.epoch,
+            latch_cause=kernel.fault,
+            state_age_s=self._gate.state_age_s(),
         )
 
     def truth(self) -> SimTruth:
@@ -149,10 +179,14 @@ class RobotService:
         return self._simulation.truth()
 
     def job(self, number: int) -> Job:
-        """Return the newest move or joint reset; older ones are forgotten."""
+        """Return the newest move or joint reset; older ones are forgotten. One that never arrived is a 504."""
         job = self._kernel.job
         if job is None or job.id != number:
             raise Refusal(404, "no_job", f"no job {number}; only the newest is kept", field="id", given=number)
+        if job.detail == RESET_FAILED:
+            limit_s = self.limits.joint_reset_timeout_s
+            detail = f"the joint reset did not arrive within {limit_s:g} s; look at the arm, then /v1/recover"
+            raise Refusal(504, RESET_FAILED, detail, limit=limit_s)
         return job
 
     def cameras(self) -> CameraNames:
@@ -185,7 +219,7 @@ class RobotService:
         """
         with self._gate.lock:
             if request.action == "acquire":
-                lease = self._kernel.acquire(request.owner, self._gate.liveness(), timeout_s)
+                lease = self._kernel.acquire(request.owner, self._gate.liveness(), timeout_s, request.pose_epoch)
                 self._parameters.forget_gripper()
             elif request.epoch is None:
                 raise Refusal(422, "value", f"{request.action!r} needs the epoch of the lease", field="epoch")
@@ -197,7 +231,6 @@ class RobotService:
                 allowed = ["acquire", "renew", "release"]
                 detail = f"action must be one of {', '.join(allowed)}"
                 raise Refusal(422, "value", detail, field="action", given=request.action, limit=allowed)
-        self._audit.flush()
         return lease
 
     def stop(self, cause: str = "stop") -> RobotState:
@@ -218,21 +251,12 @@ class RobotService:
 
     def recover(self, command: RecoverCommand) -> RobotState:
         """Clear the latched fault that the client names; the arm holds where it is. Without one, the gripper's."""
-        with self._gate.turn():
-            gripper_fault = self._parameters.gripper_fault()
-            if gripper_fault is not None and self._kernel.mode is not Mode.FAULT:
-                self._parameters.recover_gripper(command, gripper_fault)
-                return self.state()
-            measured = measured_in(self.backend.state())
-            with self._gate.lock:
-                self._kernel.check_recover(command.epoch, command.cause)
-                self._kernel.rebase(measured)  # first: the driver takes up the set-point as soon as it is free
-                self._kernel.hold()  # and at its next tick: an arm that was lost has been moved unseen
-            self.backend.recover()
-            self._parameters.forget_gripper()
-            with self._gate.lock:
-                self._kernel.recover()
+        self._recovery.by_request(command)
         return self._settled_state()
+
+    def note(self, event: str, detail: str) -> None:
+        """Put a line into the audit log. Never blocks; safe from any thread."""
+        self._audit.note(event, detail)
 
     # ---- motion
 
@@ -252,9 +276,11 @@ class RobotService:
             if gripper is not None and self._parameters.is_new(gripper):
                 self._gate.require_fresh()
                 with self._gate.lock:
-                    self._kernel.check_track(command.epoch, command.sequence, command.pose)
+                    self._kernel.check_track(
+                        command.epoch, command.sequence, command.pose, self._gate.liveness(), self._sent_s(command)
+                    )
                 self._parameters.move_gripper(gripper)  # first: one that refuses must leave the target as it is
-            self._track(command.epoch, command.sequence, command)
+            self._track(command)
             if not self.backend.is_lockstep:
                 return command.reply_after_s
             cast(SimBackend, self.backend).advance(command.reply_after_s)
@@ -263,15 +289,24 @@ class RobotService:
     def pose(self, command: PoseCommand) -> RobotState:
         """Follow a new target; return at once."""
         with self._gate.turn():
-            self._track(command.epoch, None, command)
+            self._track(command)
         return self.state()
+
+    def hold(self, command: EpochCommand) -> RobotState:
+        """Stay where the arm is measured now, at once; a move ends. Waits for no other command, and is never old."""
+        with self._gate.lock:
+            self._kernel.check_free(command.epoch)
+            self._kernel.hold()
+        return self._settled_state()
 
     def wrench(self, command: WrenchCommand) -> RobotState:
         """Push with a feed-forward wrench for a moment; return at once."""
         with self._gate.turn():
             self._gate.require_fresh()
             with self._gate.lock:
-                self._kernel.push(command.epoch, command.wrench, self._gate.liveness())
+                self._kernel.push(
+                    command.epoch, command.wrench, self._gate.liveness(), command.sequence, self._sent_s(command)
+                )
         return self.state()
 
     def move(self, command: MoveCommand) -> Job:
@@ -367,10 +402,21 @@ class RobotService:
         elif is_wanted:
             self._kernel.hold()  # none runs, so that none has arrived
 
-    def _track(self, epoch: int, sequence: int | None, command: StreamCommand | PoseCommand) -> None:
+    def _track(self, command: StreamCommand | PoseCommand) -> None:
         self._gate.require_fresh()
         with self._gate.lock:
-            self._kernel.track(epoch, sequence, command.pose, self._gate.liveness())
+            self._kernel.track(
+                command.epoch, command.sequence, command.pose, self._gate.liveness(), self._sent_s(command)
+            )
+
+    def _sent_s(self, command: StreamCommand | PoseCommand | WrenchCommand) -> float | None:
+        """Return when the client sent a command; None in lockstep, where no time passes on the way."""
+        return None if self.backend.is_lockstep else command.sent_s
+
+    def _note(self, event: str, detail: str) -> None:
+        if event == "watchdog":
+            self._watchdog_fired += 1
+        self._audit.note(event, detail)
 
     def _settle(self) -> None:
         """In lockstep, run one tick of the kernel at the present time: nobody else does."""

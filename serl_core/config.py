@@ -205,6 +205,11 @@ class RewardConfig:
     tolerance_m: float = 0.005
     tolerance_rad: float = 0.05
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest reward of a step; outside of it a reward is a fault."""
+        return 0.0, 1.0
+
     def __post_init__(self) -> None:
         above_zero("RewardConfig.tolerance_m", self.tolerance_m, "m")
         above_zero("RewardConfig.tolerance_rad", self.tolerance_rad, "rad")

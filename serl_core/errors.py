@@ -38,6 +38,10 @@ class RobotFault(RobotError):
     """The robot is stopped, in a reflex or otherwise latched: a person must look, then recover it."""
 
 
+class RobotAway(RobotError):
+    """The robot server, or the arm behind it, gives no sign of life now, or has forgotten us: it may come back."""
+
+
 class CameraFault(SerlError):
     """A camera gives no picture, or only old ones: the arm holds until it is back."""
 

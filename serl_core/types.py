@@ -27,6 +27,7 @@ class EndReason(IntEnum):
     OPERATOR_STOP = 4
     ROBOT_FAULT = 5
     CAMERA_FAULT = 6
+    POLICY_FAULT = 7  # its action was not finite
 
     @property
     def is_terminal(self) -> bool:

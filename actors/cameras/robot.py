@@ -90,7 +90,7 @@ class PolledRobotCamera(CameraThread):
         now: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(name, _RobotSource(camera, sleep), now=now)
+        super().__init__(name, _RobotSource(camera, sleep), has_noise=False, now=now)
         self._camera = camera
 
     def open(self) -> None:

@@ -29,8 +29,8 @@ class Source(Protocol):
     def read(self) -> Frame:
         """Wait for the next picture, a second or so at most, and return it in an array of its own.
 
-        A frame with a stamp repeats the one before if the stamp does. One without repeats it if all bytes
-        do: a sensor's noise is never twice the same.
+        A frame repeats the one before if its stamp does, or if all bytes do: a sensor's noise is never twice the
+        same.
         """
 
     def close(self) -> None:
@@ -46,6 +46,7 @@ class CameraThread:
 
     Args:
         name: for messages.
+        has_noise: a sensor's pictures are never twice the same, whatever their stamps say; a simulator's may be.
         wait: sleeps for some seconds, or until closed; then returns True.
     """
 
@@ -54,9 +55,11 @@ class CameraThread:
         name: str,
         source: Source,
         *,
+        has_noise: bool = True,
         now: Clock = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
+        self._has_noise = has_noise
         self._name = name
         self._source = source
         self._now = now
@@ -120,7 +123,7 @@ class CameraThread:
 
     def _take(self, frame: Frame) -> None:
         problem = flaw(frame.image)
-        if problem is None and self._frame is not None and is_repeat(self._frame, frame):
+        if problem is None and self._frame is not None and is_repeat(self._frame, frame, has_noise=self._has_noise):
             problem = "it gives the same picture again and again"
         if problem is None:
             frame.image.flags.writeable = False
@@ -134,8 +137,11 @@ class CameraThread:
             logger.debug("camera %s: closing it failed: %s", self._name, error)
 
 
-def is_repeat(before: Frame, frame: Frame) -> bool:
-    """Return whether two frames are one picture: by their stamps, or else by their bytes."""
-    if frame.stamp_s is not None:
+def is_repeat(before: Frame, frame: Frame, *, has_noise: bool) -> bool:
+    """Return whether two frames are one picture: by their stamps, and by their bytes where these tell.
+
+    A driver that hangs may go on stamping the last picture anew.
+    """
+    if frame.stamp_s is not None and (frame.stamp_s == before.stamp_s or not has_noise):
         return frame.stamp_s == before.stamp_s
     return np.array_equal(frame.image, before.image)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import zmq
 
-from actors.console.operator_file import find_actor
+from actors.console.operator_file import Found, find_actor
+from actors.console.same_robot import is_same_robot
 from serl_core.clock import Clock
 from serl_core.errors import TransportError
 from serl_core.operator import messages
-from serl_core.operator.messages import OperatorAddress, OperatorHello, StepReport
+from serl_core.operator.messages import OperatorAddress, OperatorHello, RecordProgress, StepReport
+from serl_core.robots.messages import Health
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ GREETING_PERIOD_S = 1.0  # again and again: a connection that ZeroMQ made anew i
 GONE_S = 3.0  # without a word: a report comes each second
 QUEUE = 16  # messages that ZeroMQ may hold per direction; what does not fit is dropped
 AT_ONCE = 64  # messages read before others have their turn
+
+MOVING = (messages.TeleopInput, messages.Resume, messages.ResumeRobot, messages.Recover)  # an arm may move by it
 
 Listener = Callable[[messages.FromActor], None]
 
@@ -33,15 +37,29 @@ class ActorFeed:
         run: folder in which the actor leaves its file.
         actor_id: None: the newest one.
         listener: gets what the actor says.
+        robot: URL of the robot server that the console stops; None: there is none.
+        health: what that server said of itself last; None before.
     """
 
-    def __init__(self, run: Path, actor_id: str | None, listener: Listener, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        run: Path,
+        actor_id: str | None,
+        listener: Listener,
+        *,
+        robot: str | None = None,
+        health: Callable[[], Health | None] = lambda: None,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.step: StepReport | None = None  # the last report
+        self.recording: RecordProgress | None = None  # how far it is, if it records
         self.problem: str | None = "no actor runs"
+        self.other_robot: str | None = None  # why nothing moves by it: it commands another arm than the console stops
         self.actor_id: str | None = actor_id
         self.heard_s: float | None = None  # this machine's monotonic clock
         self._run = run
         self._wanted = actor_id
+        self._robot, self._health = robot, health
         self._listener = listener
         self._clock = clock
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # while it follows
@@ -55,12 +73,19 @@ class ActorFeed:
         return self.heard_s is not None and self._clock() - self.heard_s < GONE_S
 
     def send(self, message: messages.ToActor) -> bool:
-        """Send now, or not at all: return whether it has left. An old command must never come late."""
-        if self._socket is None or not self.is_there:
+        """Send now, or not at all: return whether it has left. An old command must never come late.
+
+        Nothing that moves an arm goes to an actor whose arm the console does not stop.
+        """
+        if self._socket is None or not self.is_there or (self.other_robot is not None and isinstance(message, MOVING)):
             return False
         is_sent = self._send(message)
         self._receive()  # a send may swallow the socket's edge
         return is_sent
+
+    def why_not_sent(self) -> str:
+        """Return why `send` did not."""
+        return self.other_robot or self.problem or "the actor is behind"
 
     async def follow(self) -> None:
         """Look for the actor, greet it and hear it, until cancelled."""
@@ -76,7 +101,8 @@ class ActorFeed:
             self._context.term()
 
     def _look(self) -> None:
-        found = find_actor(self._run, self._wanted)
+        found = find_actor(self._run, self._wanted, self._is_ours)
+        self.other_robot = None if found is None else self._other_robot(found)
         if found is None:
             self._disconnect()
             self.problem = f"no actor runs with {self._run}"
@@ -88,6 +114,18 @@ class ActorFeed:
                 self._connect(found.address)
         if self.problem is None and not self.is_there:
             self.problem = f"{found.actor_id} does not answer"
+
+    def _is_ours(self, actor: OperatorAddress) -> bool:
+        return is_same_robot(self._robot, self._health(), actor)
+
+    def _other_robot(self, found: Found) -> str | None:
+        if found.address is None or self._is_ours(found.address):
+            return None
+        theirs, ours = found.address.robot, self._robot or "no robot"
+        return (
+            f"{found.actor_id} commands the arm at {theirs}, and Stop goes to {ours}: nothing is steered from here. "
+            f"Start a console with --robot {theirs}"
+        )
 
     def _connect(self, address: OperatorAddress) -> None:
         assert self._context is not None
@@ -114,7 +152,7 @@ class ActorFeed:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
         self._socket = self._address = self.heard_s = None
-        self.step = None
+        self.step = self.recording = None
 
     def _greet(self) -> None:
         now_s = self._clock()
@@ -151,4 +189,6 @@ class ActorFeed:
         self.problem = None
         if isinstance(message, StepReport):
             self.step = message
+        if isinstance(message, RecordProgress):
+            self.recording = message
         self._listener(message)

@@ -18,9 +18,10 @@ from actors.console.results import clip_path, load_evaluation
 from actors.console.session import Sessions
 from actors.console.thumbnails import episode_file, last_picture, media_type
 from serl_core.errors import DataError, RobotError
+from serl_core.robots.messages import Mode
 
 PAGE = Path(__file__).parent / "page"
-CLOSED = ("/stop", "/history", "/runs", "/episodes", "/evaluation", "/clips", "/report")
+CLOSED = ("/stop", "/history", "/runs", "/episodes", "/help", "/evaluation", "/clips", "/report")
 EPISODE_ID = re.compile(r"\A(?P<session>[0-9A-Za-z_]{1,64})-(?P<episode>[0-9]{1,9})\Z", re.ASCII)
 CAMERA = re.compile(r"\A[0-9A-Za-z_-]{1,32}\Z")
 MAX_POINTS = 4000
@@ -59,10 +60,10 @@ def _add_stop(app: FastAPI, console: Console) -> None:
     @app.post("/stop")
     async def stop() -> Response:  # whatever the body is: a stop is never refused for its form
         try:
-            state = await console.orders.stop("a browser")
+            await console.orders.stop("a browser")
         except RobotError as error:
             return _problem(502, str(error))
-        return _json({"mode": state.mode.value, "fault": state.fault, "stamp_s": state.stamp_s})
+        return _json({"mode": Mode.STOPPED.value})
 
 
 def _add_history(app: FastAPI, console: Console) -> None:
@@ -93,6 +94,11 @@ def _add_episodes(app: FastAPI, console: Console) -> None:
     async def episodes() -> Response:
         await console.run_feed.is_loaded.wait()
         return _json(console.episodes.view())
+
+    @app.get("/help")
+    async def help_so_far() -> Response:
+        await console.run_feed.is_loaded.wait()
+        return _json(console.run_feed.help.view())
 
     @app.get("/episodes/{name}/thumbnail.jpg")
     async def thumbnail(name: str, camera: str | None = None) -> Response:

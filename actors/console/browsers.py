@@ -86,7 +86,8 @@ class Browsers:
         for browser in self._browsers:
             browser.outbox.put_event(packet, instead_of=instead_of)
 
-    def notice(self, level: str, text: str) -> None:
-        """Tell everybody something."""
+    def notice(self, level: str, text: str, *, operator: str | None = None) -> None:
+        """Tell something to everybody, or to one operator."""
         for browser in self._browsers:
-            browser.notice(level, text)
+            if operator is None or browser.operator == operator:
+                browser.notice(level, text)

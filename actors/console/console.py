@@ -53,13 +53,19 @@ class Console:
         self.run_feed = RunFeed(settings.run, self._tell_records)
         self.episodes = EpisodeList(self.run_feed, relabels, has_pictures=has_pictures)
         self.other_feeds = {name: RunFeed(path) for name, path in settings.other_runs.items()}
-        self.actor = ActorFeed(settings.run, settings.actor_id, self._hear_actor)
+        self.actor = ActorFeed(
+            settings.run,
+            settings.actor_id,
+            self._hear_actor,
+            robot=settings.robot,
+            health=lambda: self.robot.health,
+        )
         self.robot = RobotFeed(self._connect(STATE_TIMEOUT_S), self.browsers.is_watched)
         self.orders = Orders(
             self.browsers,
             self.actor,
             Steering(self.actor, self.robot, settings.mountings),
-            RobotOrders(lambda: self._connect(STOP_TIMEOUT_S)),
+            RobotOrders(lambda: self._connect(STOP_TIMEOUT_S), lambda: self.robot.health),
             relabels,
             self.recorder,
             self._tell_episode,
@@ -164,7 +170,10 @@ class Console:
             now_s,
             time=round(time.time(), 3),
             progress=self._progress.view(),
+            recording=None if actor.recording is None or not actor.is_there else fields_of(actor.recording),
             operators=[browser.operator for browser in self.browsers],
+            other_robot=actor.other_robot,
+            recorder={"is_running": self.recorder.is_running, "why_not": self.orders.why_not_record()},
         )
 
     def _hear_actor(self, message: messages.FromActor) -> None:
@@ -172,7 +181,7 @@ class Console:
             case StepReport():
                 self._tell_step(message)
             case OperatorNotice():
-                self.browsers.notice(message.level, message.text)
+                self.browsers.notice(message.level, message.text, operator=message.operator)
             case RecordProgress():
                 self.browsers.put_newest("record", packed("record", **fields_of(message)))
             case Picture():

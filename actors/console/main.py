@@ -1,7 +1,5 @@
 """`serl console`: the operator's page, served on this machine."""
 
-import ipaddress
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +10,15 @@ import tyro
 from actors.console.auth import load_or_create_token
 from actors.console.link import TOKEN_FILE, link
 from actors.console.robot_connection import split_url
-from actors.console.server import ConsoleServer, bind, url_of
+from actors.console.server import create_server
 from actors.console.settings import ConsoleSettings
 from actors.console.steering_frames import load_mountings
 from actors.console.task_facts import load_config
 from actors.console.wrench_limits import load_wrench_limits
 from serl_core.errors import ConfigError
+from serl_core.exposure import check_exposure, reminded
 from serl_core.robots.token import default_token_file
-
-logger = logging.getLogger(__name__)
+from serl_core.serving import bind, url_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +63,7 @@ def run_console(args: ConsoleArgs) -> None:
     Raises:
         SerlError: the port is busy, or a file or an option is wrong.
     """
-    if not _is_loopback(args.host) and not args.insecure_lan:
-        raise ConfigError(f"host {args.host!r} can be reached by others, unencrypted; allow that with --insecure-lan")
+    check_exposure(args.host, is_encrypted=False, is_allowed=args.insecure_lan)
     split_url(args.robot)
     run = args.run.absolute()
     config = load_config(run, args.task)
@@ -84,14 +81,13 @@ def run_console(args: ConsoleArgs) -> None:
     )
     token = load_or_create_token(run / TOKEN_FILE)
     with bind(args.host, args.port) as listener:
-        server = ConsoleServer(settings, token, listener, hosts=args.allowed_hosts, ready_file=args.ready_file)
-        if not _is_loopback(args.host):
-            logger.warning("the console can be reached by others, unencrypted")
+        server = create_server(settings, token, listener, hosts=args.allowed_hosts, ready_file=args.ready_file)
         if args.ready_file is None:
             # On the terminal only: no logger may ever see the token.
             sys.stdout.write(f"console: {link(url_of(listener), token)}\n")
             sys.stdout.flush()
-        server.run([listener])
+        with reminded("the console", args.host, is_encrypted=False):
+            server.run([listener])
 
 
 def _by_name(run: Path, others: tuple[Path, ...]) -> dict[str, Path]:
@@ -101,10 +97,3 @@ def _by_name(run: Path, others: tuple[Path, ...]) -> dict[str, Path]:
             raise ConfigError(f"--other-runs: two runs are called {path.name!r}; rename a folder")
         found[path.name] = path
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

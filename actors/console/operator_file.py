@@ -2,6 +2,7 @@
 
 import ipaddress
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,10 +20,17 @@ class Found(NamedTuple):
     problem: str | None  # why its file cannot be used
 
 
-def find_actor(run: Path, actor_id: str | None) -> Found | None:
+def find_actor(
+    run: Path, actor_id: str | None, is_ours: Callable[[OperatorAddress], bool] = lambda _: True
+) -> Found | None:
     """Return the actor of that name, or the one whose file is newest; None when there is no file.
 
     A file that others can write, or that leads to another machine, is not used: the token goes there.
+
+    Args:
+        run: folder of the files.
+        actor_id: None: any; then one that is not ours counts only where there is no other.
+        is_ours: whether an actor commands the robot that the console stops.
     """
     names = f"{actor_id}{ADDRESS_SUFFIX}" if actor_id is not None else f"*{ADDRESS_SUFFIX}"
     files = []
@@ -33,7 +41,13 @@ def find_actor(run: Path, actor_id: str | None) -> Found | None:
             continue
     if not files:
         return None
-    path = max(files)[1]
+    found = [actor for _, path in sorted(files, reverse=True) if (actor := _read(path)) is not None]
+    ours = (actor for actor in found if actor.address is None or is_ours(actor.address))
+    return next(ours, found[0] if found else None)
+
+
+def _read(path: Path) -> Found | None:
+    """Return what a file says; None when it is gone."""
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o022:
             return Found(path.stem, None, f"{path} can be written by others; run chmod 600")

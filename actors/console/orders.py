@@ -83,14 +83,20 @@ class Orders:
         """Take no more orders."""
         self._robot_orders.close()
 
-    async def stop(self, who: str) -> RobotState:
+    def why_not_record(self) -> str | None:
+        """Return why no recording can begin now; None if one can."""
+        if self._actor.is_there and not self._recorder.is_running:
+            return f"{self._actor.actor_id} has the arm; end it before a recording"
+        return self._recorder.why_not()
+
+    async def stop(self, who: str) -> None:
         """Latch the robot's stop and tell everybody.
 
         Raises:
             RobotError: it did not get through.
         """
         try:
-            state = await asyncio.wait_for(asyncio.wrap_future(self._robot_orders.stop()), ORDER_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.wrap_future(self._robot_orders.stop()), ORDER_TIMEOUT_S)
         except (RobotError, TimeoutError) as error:
             reason = str(error) or f"no answer within {ORDER_TIMEOUT_S:g} s"
             logger.error("the stop of %s did not get through: %s", who, reason)
@@ -98,12 +104,11 @@ class Orders:
             raise RobotError(reason) from None
         logger.warning("stopped by %s", who)
         self._browsers.notice("warning", "the arm was stopped from the console")  # two ways of one press: one notice
-        return state
 
     def _tell(self, browser: Browser, message: messages.ToActor) -> None:
         if not self._actor.send(message):
             what = type(message).__name__.lower()
-            browser.notice("error", f"{what} was not sent: {self._actor.problem or 'the actor is behind'}")
+            browser.notice("error", f"{what} was not sent: {self._actor.why_not_sent()}")
 
     def _free(
         self,
@@ -139,16 +144,13 @@ class Orders:
         return self._relabels.add(message.session, message.episode, message.label, operator)
 
     async def _record(self, browser: Browser, message: said.Record) -> None:
-        if message.what == "classifier":
-            browser.notice("error", "frames for the classifier are recorded by `serl classifier record`, not from here")
-            return
         try:
             if message.stop:
                 self._recorder.stop()
-            elif self._actor.is_there:
-                raise ConfigError(f"{self._actor.actor_id} has the arm; end it before a recording")
+            elif (refusal := self.why_not_record()) is not None:
+                raise ConfigError(refusal)
             else:
-                await self._recorder.start(message.count)
+                await self._recorder.start(message.what, message.count)
         except ConfigError as error:
             browser.notice("error", str(error))
 

@@ -1,4 +1,4 @@
-"""A recording that a person starts from the page: `serl record` as a child process of the console."""
+"""A recording that a person starts from the page: a child process of the console, which comes up as an actor."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from actors.console.progress import FRAMES
 from serl_core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_COUNT = 20
+DEMONSTRATIONS, SUCCESSES = 20, 200  # how many, if nobody says
+FAILURES = 5  # frames without success, for each one with it
 END_TIMEOUT_S = 10.0
+
+What = Literal["demonstrations", "classifier"]
 
 Tell = Callable[[str, str], None]
 """Gets the level and the text of a notice."""
@@ -22,7 +27,7 @@ Tell = Callable[[str, str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class RecorderOptions:
-    """What `serl record` must know."""
+    """What the recording must know."""
 
     run: Path
     robot: str | None  # URL of the robot server; None: there is none
@@ -44,22 +49,41 @@ class Recorder:
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    async def start(self, count: int | None) -> None:
-        """Record demonstrations by the person at the page: `count` of them.
+    @property
+    def is_running(self) -> bool:
+        """Whether a recording is under way."""
+        return self._process is not None
+
+    def why_not(self) -> str | None:
+        """Return why `start` would refuse; None if it would not."""
+        if self.is_running:
+            return "a recording is under way already; end it first"
+        if self._options.task is None:
+            return "nobody has said which task it is; start the console with --task"
+        if self._options.robot is None:
+            return "there is no robot server to record with"
+        return None
+
+    async def start(self, what: What, count: int | None) -> None:
+        """Record what the person at the page does: `count` demonstrations, or so many frames with success.
 
         Raises:
             ConfigError: one is under way already, or the task is not known.
         """
-        if self._process is not None:
-            raise ConfigError("a recording is under way already; end it first")
-        options = self._options
-        if options.task is None:
-            raise ConfigError("nobody has said which task it is; start the console with --task")
-        if options.robot is None:
-            raise ConfigError("there is no robot server to record with")
-        arguments = ["record", "--teleop", "browser", "--task", options.task, "--robot", options.robot]
-        arguments += ["--run", str(options.run), "--out", str(options.run / "demos")]
-        arguments += ["--count", str(count or DEFAULT_COUNT), "--token-file", str(options.robot_token_file)]
+        refusal, options = self.why_not(), self._options
+        if refusal is not None:
+            raise ConfigError(refusal)
+        assert options.task is not None
+        assert options.robot is not None
+        common = ["--teleop", "browser", "--task", options.task, "--robot", options.robot]
+        common += ["--run", str(options.run), "--token-file", str(options.robot_token_file)]
+        if what == "demonstrations":
+            arguments = ["record", *common, "--out", str(options.run / "demos")]
+            arguments += ["--count", str(count or DEMONSTRATIONS)]
+        else:
+            successes = count or SUCCESSES
+            arguments = ["classifier", "record", *common, "--out", str(options.run / FRAMES), "--label", "page"]
+            arguments += ["--positives", str(successes), "--negatives", str(FAILURES * successes)]
         log = options.run / "logs" / "recorder.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:

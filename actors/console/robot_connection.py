@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from serl_core.errors import ConfigError, RobotError
-from serl_core.robots.messages import Message, Problem, decode, encode
+from serl_core.robots.messages import Health, Message, Problem, RobotState, decode, encode
 from serl_core.robots.problems import error_of
+from serl_core.robots.stop import send_stop
+from serl_core.robots.tls import client_context
 from serl_core.robots.token import read_token
 
 M = TypeVar("M", bound=Message)
@@ -47,6 +49,11 @@ class RobotConnection:
     def post(self, path: str, message: Message | None, kind: type[M]) -> M:
         """Send a command and return the answer. Raises RobotError."""
         return self._message(self.ask("POST", path, message), kind)
+
+    def stop(self, known: Health | None) -> None:
+        """Latch the software stop, over the stop's own socket where there is one. Raises RobotError."""
+        token = read_token(self._token_file)
+        send_stop(self._url, token, known, lambda: self.post("/v1/stop", None, RobotState))
 
     def ask(self, method: str, path: str, message: Message | None = None) -> Answer:
         """Return the answer to a request.
@@ -86,9 +93,12 @@ class RobotConnection:
 
     def _open(self) -> http.client.HTTPConnection:
         address = split_url(self._url)
-        kind = http.client.HTTPSConnection if address.is_encrypted else http.client.HTTPConnection
         self._headers = {"Authorization": f"Bearer {read_token(self._token_file)}"}
-        self._connection = kind(address.host, address.port, timeout=self._timeout_s)
+        self._connection = http.client.HTTPConnection(address.host, address.port, timeout=self._timeout_s)
+        if address.is_encrypted:
+            self._connection = http.client.HTTPSConnection(
+                address.host, address.port, timeout=self._timeout_s, context=client_context()
+            )
         self._connection.connect()
         assert self._connection.sock is not None
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -123,6 +133,10 @@ class NoRobotConnection(RobotConnection):
 
     def __init__(self) -> None:
         super().__init__("", Path(), 0.0)
+
+    def stop(self, known: Health | None) -> None:
+        """Raise RobotError."""
+        self.ask("POST", "/v1/stop")
 
     def ask(self, method: str, path: str, message: Message | None = None) -> Answer:
         """Raise RobotError."""

@@ -8,7 +8,7 @@ from actors.console.repeating import Repeating
 from actors.console.robot_connection import RobotConnection
 from serl_core.clock import Clock
 from serl_core.errors import RobotError
-from serl_core.robots.messages import RobotState
+from serl_core.robots.messages import Health, RobotState
 
 PERIOD_S = 0.1
 
@@ -29,6 +29,7 @@ class RobotFeed:
         self._clock = clock
         self._thread = Repeating("robot-feed", self._ask, PERIOD_S, is_watched, connection.close)
         self.newest = RobotReading(None, clock(), "the robot server was not asked yet")
+        self.health: Health | None = None  # of the server that was found last
 
     def start(self) -> None:
         """Begin to ask."""
@@ -40,6 +41,8 @@ class RobotFeed:
 
     def _ask(self) -> None:
         try:
+            if self.newest.problem is not None:  # perhaps another start of the server
+                self.health = self._connection.get("/v1/health", Health)
             state = self._connection.get("/v1/state", RobotState)
         except RobotError as error:
             self.newest = self.newest._replace(problem=str(error))

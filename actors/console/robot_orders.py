@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from actors.console.robot_connection import RobotConnection
 from serl_core.errors import RobotError
-from serl_core.robots.messages import EpochCommand, Lease, LeaseRequest, Message, RecoverCommand, RobotState
+from serl_core.robots.messages import EpochCommand, Health, Lease, LeaseRequest, Message, RecoverCommand, RobotState
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +21,18 @@ class RobotOrders:
 
     Args:
         connect: makes a connection to the robot server.
+        health: what the robot server said of itself, such as where its stop has a socket of its own; None before.
     """
 
-    def __init__(self, connect: Callable[[], RobotConnection]) -> None:
+    def __init__(self, connect: Callable[[], RobotConnection], health: Callable[[], Health | None]) -> None:
         self._connect = connect
+        self._health = health
         self._stops = ThreadPoolExecutor(STOPS_AT_ONCE, "console-stop")
         self._others = ThreadPoolExecutor(1, "console-order")
 
-    def stop(self) -> Future[RobotState]:
+    def stop(self) -> Future[None]:
         """Latch the robot's software stop. The future raises RobotError when the robot server did not take it."""
-        return self._stops.submit(self._on_own_connection, lambda robot: robot.post("/v1/stop", None, RobotState))
+        return self._stops.submit(self._on_own_connection, lambda robot: robot.stop(self._health()))
 
     def resume(self) -> Future[RobotState]:
         """Clear a latched stop, under a lease for this one call: the arm holds where it is."""
@@ -49,7 +51,8 @@ class RobotOrders:
 
     def _with_lease(self, path: str, command: Callable[[int], Message]) -> RobotState:
         def order(robot: RobotConnection) -> RobotState:
-            lease = robot.post("/v1/lease", LeaseRequest(action="acquire", owner=OWNER), Lease)
+            pose_epoch = robot.get("/v1/state", RobotState).pose_epoch
+            lease = robot.post("/v1/lease", LeaseRequest(action="acquire", owner=OWNER, pose_epoch=pose_epoch), Lease)
             try:
                 return robot.post(path, command(lease.epoch), RobotState)
             finally:

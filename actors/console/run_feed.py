@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from actors.console.help import Help
 from actors.console.history import History
 from actors.console.tail import Record, Tail
 from serl_core.clock import Clock
@@ -30,6 +31,7 @@ class RunFeed:
         self.run = run
         self.history = History()
         self.episodes: deque[Record] = deque(maxlen=MAX_EPISODES)
+        self.help = Help()
         self.is_loaded = asyncio.Event()  # what was there at the start is in
         self.heard_s: float | None = None  # when the learner last wrote something new; this machine's clock
         self._listener = listener
@@ -62,6 +64,7 @@ class RunFeed:
         if learner.generation != generation:  # another run in the same folder
             self.history = History()
             self.episodes.clear()
+            self.help = Help()
         if news:  # of what was there at the start the wall clock tells how old it is
             written_s = news[-1].get("time")
             age_s = 0.0 if self.is_loaded.is_set() or not isinstance(written_s, float) else time.time() - written_s
@@ -69,6 +72,7 @@ class RunFeed:
         records = news + actor.read()
         self.history.append(records)
         for record in records:
+            self.help.take(record)
             if is_episode(record):
                 self.episodes.append(record)
         return records

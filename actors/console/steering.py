@@ -29,7 +29,7 @@ class Steering:
         self._mountings = mountings
         self._clock = clock
         # The actor takes only numbers that rise, also from a page or a console that was started anew.
-        self._sequence = int(time.time() * 1000)
+        self._sequence = int(time.monotonic() * 1000)
 
     def forward(self, browser: Browser, command: Teleop, arrived_s: float) -> None:
         """Send one command on, unless it is out of order or cannot be understood.
@@ -49,17 +49,19 @@ class Steering:
             browser.notice("warning", str(error))
             return  # the actor hears nothing, and holds the arm
         self._sequence += 1
+        now_s = self._clock()
         teleop = TeleopInput(
             operator=browser.operator,
             sequence=self._sequence,
-            age_ms=1e3 * (age_s + self._clock() - arrived_s),
+            age_ms=1e3 * (age_s + now_s - arrived_s),
+            sent_s=now_s,
             twist=twist,
             gripper=command.gripper,
             engaged=command.engaged,
             hands_back=command.hands_back,
         )
         if not self._actor.send(teleop) and command.engaged:
-            browser.notice("error", f"nobody takes the commands: {self._actor.problem or 'the actor is behind'}")
+            browser.notice("error", f"nobody takes the commands: {self._actor.why_not_sent()}")
 
     def _in_tool_axes(self, command: Teleop) -> tuple[float, float, float, float, float, float]:
         state = self._robot.newest.state

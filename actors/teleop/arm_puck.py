@@ -45,13 +45,14 @@ class ArmCommand(NamedTuple):
     gripper: float
     is_engaged: bool
     hands_back: bool
+    is_lost: bool = False
 
 
 class ArmPuck:
     """One device that moves one arm.
 
     A device that was just plugged in counts only once its puck was seen at rest: one that lies on its side, or was
-    unplugged while pushed, moves nothing.
+    unplugged while pushed, moves nothing. One that goes silent or away while it is pushed is lost until then.
 
     Args:
         state: of the arm that it moves.
@@ -76,6 +77,7 @@ class ArmPuck:
         self._is_demonstrating = is_demonstrating
         self._now = now
         self._connection = 0  # the one whose puck was seen at rest
+        self._was_pushed = self._is_lost = False
         self._silent_s = -math.inf  # when the puck was pushed last that was silent then: warned of once
         self._gripper_press, self._hand_back_press = NewPress(), NewPress()
         self._gripper: float | None = None  # what the person wants of it; None while the policy has it
@@ -115,7 +117,13 @@ class ArmPuck:
             gripper = -gripper
         if self._engaged_s > -math.inf:
             self._gripper = gripper
-        return ArmCommand(twist, gripper, is_engaged, hands_back)
+        return ArmCommand(twist, gripper, is_engaged and not self._is_lost, hands_back, self._is_lost)
+
+    def age_s(self) -> float | None:
+        """Return the time since the device last spoke, None before it has. For any thread, without blocking."""
+        reading = self._puck.read()
+        spoke_s = max(reading.moved_s, *reading.pressed_s, -math.inf)
+        return None if spoke_s == -math.inf else self._now() - spoke_s
 
     def close(self) -> None:
         """Stop reading."""
@@ -130,6 +138,13 @@ class ArmPuck:
             logger.warning("SpaceMouse: pushed, then silent for %.1f s: nobody intervenes", now_s - reading.moved_s)
         # A puck at rest is silent: one that has said nothing for a while since it was plugged in is at rest.
         is_known = reading.moved_s > -math.inf or now_s - reading.opened_s > MAX_AGE_S
-        if is_known and not is_deflected:
+        is_at_rest = is_known and not is_deflected
+        if is_at_rest:
             self._connection = reading.connection
-        return is_deflected and is_fresh and reading.connection == self._connection
+        is_pushed = is_deflected and is_fresh and reading.connection == self._connection
+        if is_pushed or (is_at_rest and reading.is_connected):
+            self._was_pushed, self._is_lost = is_pushed, False
+        elif self._was_pushed:
+            self._was_pushed, self._is_lost = False, True
+            logger.error("SpaceMouse: lost while it was pushed; the arm holds until it is back and let go once")
+        return is_pushed

@@ -7,7 +7,7 @@ import numpy as np
 
 from actors.operator_desk import OperatorDesk
 from actors.teleop.arm_puck import CLOSED, HOLD_S, OPEN, OPEN_FROM
-from actors.teleop.interface import Teleop, TeleopCommand
+from actors.teleop.interface import Reporting, Teleop, TeleopCommand
 from serl_core.errors import ConfigError
 from serl_core.robots.messages import RobotState
 from serl_core.types import ActionSpec
@@ -32,12 +32,9 @@ class BrowserTeleop:
     """
 
     def __init__(self, spec: ActionSpec, desk: OperatorDesk, state: State, *, is_demonstrating: bool = False) -> None:
-        if not fits(spec):
-            names = [f"{block.name} of {block.size}" for block in spec.blocks]
-            raise ConfigError(
-                f"--teleop browser: the page moves one arm by a {TWIST!r} of 6 and a {GRIPPER!r} of 1, and the action "
-                f"has the blocks {names}; choose another --teleop"
-            )
+        misfit = misfit_of(spec)
+        if misfit is not None:
+            raise ConfigError(f"--teleop browser: {misfit}; choose another --teleop")
         self._spec = spec
         self._desk = desk
         self._state = state
@@ -64,6 +61,10 @@ class BrowserTeleop:
         gripper = self._gripper if self._gripper is not None else OPEN if state.gripper >= OPEN_FROM else CLOSED
         parts = {block.name: twist if block.name == TWIST else np.array([gripper]) for block in self._spec.blocks}
         return TeleopCommand(self._spec.join(parts).astype(np.float32), is_engaged=is_engaged, hands_back=hands_back)
+
+    def age_s(self) -> float | None:
+        """See `Reporting`."""
+        return self._desk.command_age_s()
 
     def close(self) -> None:
         """Take no more commands."""
@@ -100,6 +101,11 @@ class CombinedTeleop:
         is_holding = 0.0 <= now_s - self._engaged_s <= HOLD_S
         return command if is_holding or (command.hands_back and not beside.is_engaged) else beside
 
+    def age_s(self) -> float | None:
+        """See `Reporting`. Of whichever was heard last."""
+        devices = [device for device in (self._browser, self._device) if isinstance(device, Reporting)]
+        return min((age_s for device in devices if (age_s := device.age_s()) is not None), default=None)
+
     def close(self) -> None:
         """Stop reading both."""
         try:
@@ -108,6 +114,9 @@ class CombinedTeleop:
             self._device.close()
 
 
-def fits(spec: ActionSpec) -> bool:
-    """Return whether a page can give every block of the action."""
-    return all(SIZES.get(block.name) == block.size for block in spec.blocks)
+def misfit_of(spec: ActionSpec) -> str | None:
+    """Return why a page cannot give every block of the action; None if it can."""
+    if all(SIZES.get(block.name) == block.size for block in spec.blocks):
+        return None
+    names = ", ".join(f"{block.name!r} of {block.size}" for block in spec.blocks)
+    return f"the page moves one arm by a {TWIST!r} of 6 and a {GRIPPER!r} of 1, and the action has the blocks {names}"

@@ -48,7 +48,7 @@ class EpisodeView(Protocol):
 
 
 class ScriptedTeleop:
-    """The task's expert as a human at the device. Read it once per step.
+    """The task's expert as a human at the device. It makes up its mind once a step, however often it is read.
 
     Args:
         is_demonstrating: engaged all the time, to record demonstrations; else only when stuck.
@@ -78,6 +78,8 @@ class ScriptedTeleop:
         self._is_demonstrating = is_demonstrating
         self._detector = detector or StuckDetector()
         self._idle = np.zeros(task.config.action.spec.size, np.float32)
+        self._seen: RobotState | None = None
+        self._command = TeleopCommand(self._idle, is_engaged=False, hands_back=True)
         self._begin_episode()
 
     def open(self) -> None:
@@ -88,6 +90,11 @@ class ScriptedTeleop:
 
     def read(self) -> TeleopCommand:
         """Return this step's command."""
+        if self._view.state is not self._seen:
+            self._seen, self._command = self._view.state, self._decide()
+        return self._command
+
+    def _decide(self) -> TeleopCommand:
         if self._is_demonstrating:
             return TeleopCommand(self._act(), is_engaged=True)
         if self._view.steps == 0:

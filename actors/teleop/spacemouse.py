@@ -51,7 +51,12 @@ class SpaceMouseTeleop:
             self._spec.join(parts).astype(np.float32),
             is_engaged=any(command.is_engaged for command in commands.values()),
             hands_back=any(command.hands_back for command in commands.values()),
+            is_lost=any(command.is_lost for command in commands.values()),
         )
+
+    def age_s(self) -> float | None:
+        """See `Reporting`. Of the arm's device that was silent for longest; a puck at rest is silent."""
+        return max((age_s for arm in self._arms.values() if (age_s := arm.age_s()) is not None), default=None)
 
     def close(self) -> None:
         """Stop reading."""

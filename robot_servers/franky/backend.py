@@ -14,6 +14,7 @@ import franky
 from robot_servers.arm_parts.control_thread import ControlThread
 from robot_servers.arm_parts.flange import Flange
 from robot_servers.arm_parts.gain_ramp import PUSHING_N, GainRamp, check_no_integral
+from robot_servers.arm_parts.reflex_cause import reflex_cause
 from robot_servers.arm_parts.spring_target import spring_target
 from robot_servers.arm_parts.state_message import message
 from robot_servers.arm_parts.target_filter import TargetFilter
@@ -107,7 +108,8 @@ class FrankyBackend:
             self._motions = Motions(robot, self.joint_limits(), self._safety.speed_m_s)
             state = robot.state
             if state.robot_mode == franky.RobotMode.Reflex:
-                self._motions.latch("reflex", f"it was when the server started, {state.current_errors}")
+                errors = str(state.current_errors)
+                self._motions.latch(reflex_cause(errors), f"it was when the server started, {errors}")
         except BaseException:  # also Ctrl-C: nothing stays half started; raised again
             self.stop()
             raise

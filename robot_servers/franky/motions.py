@@ -10,7 +10,8 @@ from enum import Enum
 import franky
 import numpy as np
 
-from robot_servers.backend import JointLimits
+from robot_servers.arm_parts.reflex_cause import reflex_cause
+from robot_servers.backend import REFLEX, JointLimits
 from robot_servers.franky import joint_reset
 from robot_servers.franky.errand import Errand
 from robot_servers.franky.gains import FULL_ANGLE, axis_clips, cartesian_gains, nullspace_gains
@@ -109,7 +110,7 @@ class Motions:
     def fail(self, error: Exception) -> None:
         """Latch what `error` means; nothing is started until `clear`."""
         is_lost = isinstance(error, franky.NetworkException) or "Net Exception" in str(error)
-        cause = "connection_lost" if is_lost else "reflex" if "reflex" in str(error) else "control_ended"
+        cause = "connection_lost" if is_lost else _cause(str(error))
         self.latch(cause, str(error))
 
     def latch(self, cause: str, why: str) -> None:
@@ -200,3 +201,9 @@ class Motions:
         self.set_gains(gains)
         self.track(pose, None)
         robot.move(motion, asynchronous=True)
+
+
+def _cause(error: str) -> str:
+    """Return why a motion ended, from libfranka's words about it."""
+    cause = reflex_cause(error)
+    return cause if cause != REFLEX or "reflex" in error else "control_ended"

@@ -41,6 +41,7 @@ class JointGuard:
         self._reach = min(high - low for low, high in zip(self._low, self._high, strict=True)) / 2.0
         self._slow = min(limits.speed_rad_s)
         self._q = [0.0] * 7
+        self._dq = [0.0] * 7
         self._jacobian: Floats = np.zeros((6, 7))
 
     def measure(self, q: list[float], dq: list[float], jacobian: Floats) -> bool:
@@ -51,13 +52,18 @@ class JointGuard:
         is_far, is_slow = math.dist(q, self._middle) <= self._reach, math.hypot(*dq) <= self._slow
         if not (is_far and is_slow) and not math.isfinite(sum(q) + sum(dq)):
             return False
-        self._q = q
+        self._q, self._dq = q, dq
         self._jacobian = jacobian.copy()
         self.is_near = not is_far and any(
             not low <= angle <= high for angle, low, high in zip(q, self._low, self._high, strict=True)
         )
         self.too_fast = None if is_slow else self._first_too_fast(dq)
         return True
+
+    def velocity(self) -> Floats:
+        """Return the velocity [3] of the tool in m/s, base frame; NaN when the Jacobian is not finite."""
+        velocity: Floats = self._jacobian[:3] @ self._dq
+        return velocity
 
     def _first_too_fast(self, dq: list[float]) -> str | None:
         for i, (speed, limit) in enumerate(zip(dq, self._limits.speed_rad_s, strict=True), start=1):

@@ -35,6 +35,16 @@ class SetPoint:
         self._rate: Vector3 = STILL  # angular velocity
         self.is_at_rest = True
 
+    def draw_back(self, position_m: Vector3) -> None:
+        """Be at a position behind the present one, with the velocity that there is; an arm outside draws none out."""
+        x, y, z = (
+            min(max(new, min(low, old)), max(high, old))
+            for new, old, low, high in zip(position_m, self.pose[:3], self._low, self._high, strict=True)
+        )
+        self.pose = (x, y, z, *self.pose[3:])
+        self.reference = _reference(self.pose)
+        self.is_at_rest = False
+
     def advance(self, target: Vector7, dt_s: float) -> None:
         """Move for one tick towards `target`, in a straight line if at rest, turning the short way."""
         dt_s = min(dt_s, MAX_TICK_S)

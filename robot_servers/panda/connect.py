@@ -8,7 +8,7 @@ from robot_servers.arm_parts.probe import knock
 from robot_servers.arm_parts.realtime import check_realtime
 from robot_servers.backend import Floats
 from robot_servers.limits import SafetyLimits
-from robot_servers.panda.reading import REFLEX, USER_STOPPED, trouble
+from robot_servers.panda.reading import NOT_CONTROLLED, USER_STOPPED, trouble
 from serl_core.errors import RobotError
 
 
@@ -44,7 +44,7 @@ def connect(robot_ip: str, limits: SafetyLimits, *, enforce_realtime: bool) -> p
 def check_free(state: libfranka.RobotState) -> None:
     """Refuse an arm that is stopped, in a reflex, or controlled by another program."""
     cause = trouble(state)
-    if cause == REFLEX:
+    if cause not in (None, USER_STOPPED, NOT_CONTROLLED):
         raise RobotError(f"the arm is in a reflex {state.current_errors!r}; look at it, clear it in Desk, start again")
     if cause == USER_STOPPED:
         raise RobotError("the arm is stopped by its user stop or enabling device; release that, and start again")

@@ -7,6 +7,7 @@ import numpy as np
 from panda_py import libfranka
 
 from robot_servers.arm_parts.kinematics_panda import JOINTS
+from robot_servers.arm_parts.reflex_cause import reflex_cause
 from robot_servers.backend import Measured
 from serl_core.geometry import matrix_to_quaternion
 from serl_core.robots.messages import Vector6, Vector7
@@ -51,7 +52,7 @@ def trouble(state: libfranka.RobotState) -> str | None:
     if mode == libfranka.RobotMode.kUserStopped:
         return USER_STOPPED
     if mode == libfranka.RobotMode.kReflex or bool(state.current_errors):
-        return REFLEX
+        return reflex_cause(repr(state.current_errors))
     if mode in (libfranka.RobotMode.kIdle, libfranka.RobotMode.kMove):
         return None
     return NOT_CONTROLLED  # guiding, in recovery, or its joints are locked

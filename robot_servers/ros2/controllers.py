@@ -5,7 +5,7 @@ from typing import Any
 from robot_servers.limits import SafetyLimits
 from robot_servers.ros2 import names
 from robot_servers.ros2.io import Fields, RosIo, Service, ask
-from robot_servers.ros2.state import REFLEX, USER_STOPPED
+from robot_servers.ros2.state import NOT_CONTROLLED, USER_STOPPED
 from serl_core.errors import RobotError
 from serl_core.robots.messages import ImpedanceParams
 
@@ -18,7 +18,7 @@ def check_free(trouble: str | None) -> None:
     Raises:
         RobotError: with the remedy.
     """
-    if trouble == REFLEX:
+    if trouble not in (None, USER_STOPPED, NOT_CONTROLLED):
         raise RobotError(
             "the arm is in a reflex; look at it, clear it (ros2 action send_goal "
             f"{names.ERROR_RECOVERY.name} {names.ERROR_RECOVERY.kind} '{{}}'), and start again"

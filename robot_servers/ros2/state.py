@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robot_servers.arm_parts.kinematics_panda import jacobian
+from robot_servers.arm_parts.reflex_cause import reflex_cause
 from robot_servers.backend import Floats, Measured
 from serl_core.robots.messages import Vector6, Vector7
 
@@ -63,7 +64,7 @@ def _trouble(state: Any) -> str | None:
     if mode == _USER_STOPPED:
         return USER_STOPPED
     if mode == _REFLEX or errors(state):
-        return REFLEX
+        return reflex_cause(" ".join(errors(state)))
     return None if mode in (_IDLE, _MOVE) else NOT_CONTROLLED
 
 

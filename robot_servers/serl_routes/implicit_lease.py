@@ -36,7 +36,10 @@ class ImplicitLease:
         """
         is_new = not self._is_held()
         if is_new:
-            self._epoch = self._service.lease(LeaseRequest(action="acquire", owner=self._owner)).epoch
+            # HIL-SERL's clients steer by the newest state, which they read before each command.
+            pose_epoch = self._service.state().pose_epoch
+            request = LeaseRequest(action="acquire", owner=self._owner, pose_epoch=pose_epoch)
+            self._epoch = self._service.lease(request).epoch
         try:
             result = call(self._epoch)
         except (Refusal, RobotError):

@@ -38,6 +38,7 @@ class Parameters:
         self._gate = gate
         self._audit = audit
         self._gripper_backend = backend if isinstance(backend, GripperBackend) else None
+        self._load: LoadCommand | None = None  # None: what the arm itself knows
         self._gripper: float | None = None  # the newest command, which a stream repeats with every step
         self._impedance = initial_impedance(limits)
         kernel.stiffness_n_m = self._impedance.translational_stiffness_n_m
@@ -53,7 +54,7 @@ class Parameters:
         check_impedance(command.params, self._limits)
         self._backend.set_impedance(command.params)
         if command.params != self._impedance:
-            self._audit.note("impedance", repr(command.params))
+            self._audit.note("impedance", "", old=repr(self._impedance), new=repr(command.params))
         self._impedance = command.params
         self._kernel.stiffness_n_m = command.params.translational_stiffness_n_m
 
@@ -64,7 +65,8 @@ class Parameters:
         if self._kernel.mode is not Mode.HOLD:
             raise Refusal(409, "busy", "the payload may change only while the arm holds")
         self._backend.set_load(command.mass_kg, command.center_m, command.inertia_kg_m2)
-        self._audit.note("load", repr(command))
+        self._audit.note("load", "", old=repr(self._load), new=repr(command))
+        self._load = command
 
     # ---- the gripper
 

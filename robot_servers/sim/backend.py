@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from robot_servers.backend import JointLimits, Measured, Servo, jacobian_rows
+from robot_servers.backend import Floats, JointLimits, Measured, Servo, jacobian_rows
 from robot_servers.sim.cameras import CameraThread, Snapshot
 from robot_servers.sim.impedance import ImpedanceLaw, TorqueLimiter
 from robot_servers.sim.joint_limits import LIMITS, repulsion
@@ -208,6 +208,10 @@ class MujocoBackend:
                 fault=self.fault(),
                 truth=world.truth(),
             )
+
+    def torque_nm(self) -> Floats:
+        """Return what was sent to the joints in the newest tick [7] (a view), without friction or contact."""
+        return self._world.torque_nm
 
     def camera(self, name: str, height: int, width: int) -> CameraImage:
         """Return a picture of the present state; the physics goes on meanwhile, unless in lockstep."""

@@ -41,6 +41,7 @@ class World:
         position_m: of the tool centre point, base frame [3].
         wrench: what the world exerts on the robot and what it holds, from the contact forces, low-passed;
             base frame, at the tool centre point [6]. Zero in free space: the load is known.
+        torque_nm: applied to the joints in the newest step [7].
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -60,7 +61,7 @@ class World:
         self.wrench: Floats = np.zeros(6)
         self._hand_quaternion: Floats = data.xquat[self._hand]  # wxyz
         self._hand_rotation: Floats = data.xmat[self._hand].reshape(3, 3)
-        self._applied: Floats = data.qfrc_applied[:JOINTS]
+        self.torque_nm: Floats = data.qfrc_applied[:JOINTS]
         self._bias: Floats = data.qfrc_bias[:JOINTS]
         self._fingers: Floats = data.qpos[JOINTS : JOINTS + 2]
         self._finger_goal_m = 0.0
@@ -104,7 +105,7 @@ class World:
 
     def step(self, torque_nm: Floats) -> None:
         """Advance by one tick under joint torques [7] in Nm."""
-        self._applied[:] = torque_nm
+        self.torque_nm[:] = torque_nm
         if self._data.ctrl[0] != self._finger_goal_m:
             self._move_fingers()
         mujoco.mj_step2(self._model, self._data)

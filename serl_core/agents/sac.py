@@ -25,6 +25,7 @@ from serl_core.networks.heads import CriticEnsemble
 from serl_core.types import EnvSpec, Observation, Transition
 
 _CRITICS, _POLICY = 0, 1
+NONFINITE = "nonfinite_loss", "nonfinite_grad"  # metrics: how many updates of one call were skipped for that
 
 Frozen = Callable[[jax.Array], jax.Array]
 """Images uint8 [*b h w 3] -> features float16 [*b fh fw fc]."""
@@ -121,7 +122,8 @@ class Sac:
 
     def init(self, *, key: jax.Array) -> SacState:
         """Return the first state."""
-        return self._first_state(key)
+        state: SacState = self._first_state(key)
+        return state
 
     def update(self, state: SacState, batch: Transition) -> tuple[SacState, Metrics]:
         """Run all updates of one environment step; `state` is used up.
@@ -130,7 +132,8 @@ class Sac:
         finite changes nothing but the counters `skipped` and `skipped_in_a_row`.
         """
         used = Batch(batch.observation, batch.action, batch.reward, batch.discount, batch.next_observation)
-        return self._update(state, used)
+        after: tuple[SacState, Metrics] = self._update(state, used)
+        return after
 
     def policy_params(self, state: SacState) -> Params:
         """Return what the actor needs to act."""
@@ -179,7 +182,9 @@ class Sac:
         last = jax.tree.map(lambda leaf: leaf[-1], batch.observation)
         state, policy_metrics = self._update_policy(state, last, policy_key)
         counts = {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row.max()}
-        return state, Metrics({name: value.mean() for name, value in critic_metrics.items()} | policy_metrics | counts)
+        counts |= {name: critic_metrics.pop(name).sum() + policy_metrics[name] for name in NONFINITE}
+        means = {name: value.mean() for name, value in critic_metrics.items()}
+        return state, Metrics(means | policy_metrics | counts)
 
     def _with_features(self, batch: Batch, key: jax.Array) -> Batch:
         """Return the batch with features instead of images, each image shifted at random before."""
@@ -232,6 +237,7 @@ class Sac:
             "q_mean": q_mean,
             "q_std": q_std,
             "target_q_mean": goal.mean(),
+            **_nonfinite(value, is_good),
         }
 
     def _update_policy(
@@ -272,6 +278,7 @@ class Sac:
             "policy_loss": value,
             "entropy": entropy,
             "temperature": jnp.exp(log_temperature),
+            **_nonfinite(value, is_good),
         }
 
 
@@ -301,6 +308,12 @@ def _count(state: SacState, network: int, is_good: Bool[Array, ""]) -> SacState:
     return state._replace(
         skipped=state.skipped + ~is_good, skipped_in_a_row=state.skipped_in_a_row.at[network].set(in_a_row)
     )
+
+
+def _nonfinite(loss: jax.Array, is_good: Bool[Array, ""]) -> dict[str, jax.Array]:
+    """Return, by the names of `NONFINITE`, whether it was the loss that was not finite, or the gradient alone."""
+    is_finite = jnp.isfinite(loss)
+    return dict(zip(NONFINITE, ((~is_finite).astype(jnp.int32), (is_finite & ~is_good).astype(jnp.int32)), strict=True))
 
 
 def _at_least(low: int, **values: int) -> None:

@@ -1,52 +1,19 @@
 """`serl classifier record|train|eval|review`: from labelled frames to a reward classifier, and back to correct them."""
 
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
+import msgspec
 import tyro
 
-from actors.teleop.puck import SpaceMouseConfig
-from serl_core.cli.processes import ended_by_signals
+from serl_core.cli.classifier_recording import RecordFrames, record_classifier_frames, task_with_images
 from serl_core.config import TaskConfig
 from serl_core.data.labelled_frames import LabelledFrames, require_images
-from serl_core.envs.task import Task, load_task
 from serl_core.errors import ConfigError
 from serl_core.image_config import FrameFormat
 
-if TYPE_CHECKING:
-    from actors.label_buttons import ButtonLabel
-    from actors.label_key import KeyLabel
-    from actors.teleop.puck_thread import PuckThread
-
 CONTACT_SHEET = "contact_sheet.png"
-REACTION_S = 0.5  # of a person who labels
-HELD = {"key": "the space bar", "button": "the SpaceMouse's button"}  # while the task is done
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordFrames:
-    """Collect frames labelled success or not."""
-
-    task: str
-    out: Path  # folder of the frames; new episodes are added
-    positives: int = 200
-    negatives: int = 1000
-    label: Literal["truth", "key", "button"] = "truth"
-    """Of the simulator, or a person who holds the space bar, or a SpaceMouse's button, while the task is done."""
-    label_buttons: tuple[str, ...] = ("last",)
-    """The SpaceMouse's, by name; "first" and "last" are the ends of its list of buttons."""
-    teleop: Literal["hand", "spacemouse"] = "hand"
-    """How a person moves a real arm: by its tool, or with a SpaceMouse."""
-    spacemouse: SpaceMouseConfig = field(default_factory=SpaceMouseConfig)
-    robot: str = "http://127.0.0.1:5000"
-    token_file: Path | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if len(self.spacemouse.devices) > 1:
-            raise ConfigError(f"--spacemouse.devices: one arm is recorded here, got {self.spacemouse.devices}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +64,7 @@ def run_classifier(args: RecordFrames | TrainOnFrames | EvalOnFrames | ReviewFra
     """
     match args:
         case RecordFrames():
-            _record(args)
+            record_classifier_frames(args)
         case TrainOnFrames():
             _train(args)
         case EvalOnFrames():
@@ -107,87 +74,19 @@ def run_classifier(args: RecordFrames | TrainOnFrames | EvalOnFrames | ReviewFra
     return 0
 
 
-def _record(args: RecordFrames) -> None:
-    from actors.classifier_data import (
-        FrameRecorder,
-        Wanted,
-        handled_episode,
-        record_frames,
-        scripted_episode,
-        truth_label,
-    )
-    from actors.teleop.spacemouse import make_spacemouse
-    from actors.vision import CameraVision
-    from serl_core.robots.http_client import HttpRobot
-
-    task = _task_with_images(args.task)
-    with ended_by_signals(), ExitStack() as stack:
-        puck = _open_puck(args, stack)
-        person = _person(args, puck, stack)
-        robot = stack.enter_context(closing(HttpRobot(args.robot, owner="classifier", token_file=args.token_file)))
-        robot.connect()
-        health = robot.health()
-        if person is None and not health.is_simulated:
-            raise ConfigError("--label: truth is the simulator's, and this robot is real; use --label key or button")
-        vision = stack.enter_context(closing(CameraVision(task.config.observation)))
-        vision.open(robot)
-        recorder = FrameRecorder(
-            task,
-            robot,
-            vision,
-            person or truth_label,
-            is_lockstep=health.clock == "lockstep",
-            reaction_steps=round(REACTION_S * task.config.control_hz) if person else 0,
-            begin_label=person.begin_episode if person else None,
-        )
-        if args.teleop == "spacemouse" and puck is not None:
-            teleop = make_spacemouse(task.config.action.spec, args.spacemouse, {"": recorder.now}, pucks=[puck])
-            episode = handled_episode(task, recorder, seed=args.seed, teleop=teleop, held=HELD.get(args.label))
-        elif health.is_simulated:
-            episode = scripted_episode(task, recorder, seed=args.seed)
-        else:
-            episode = handled_episode(task, recorder, seed=args.seed, held=HELD.get(args.label))
-        count = record_frames(episode, Wanted(args.positives, args.negatives), args.out)
-    print(f"{count.positives} positive and {count.negatives} negative frames in {args.out}")
-
-
-def _open_puck(args: RecordFrames, stack: ExitStack) -> "PuckThread | None":
-    """Return the SpaceMouse that labels or moves the arm, open until `stack` closes; None if neither is asked for."""
-    from actors.teleop.puck_device import PuckDevice
-    from actors.teleop.puck_thread import PuckThread
-
-    if args.label != "button" and args.teleop != "spacemouse":
-        return None
-    puck = PuckThread(PuckDevice(*args.spacemouse.devices))
-    puck.open()
-    stack.callback(puck.close)
-    return puck
-
-
-def _person(args: RecordFrames, puck: "PuckThread | None", stack: ExitStack) -> "KeyLabel | ButtonLabel | None":
-    """Return what the person who labels presses; None if it is not a person."""
-    from actors.label_buttons import ButtonLabel, check_label_buttons
-    from actors.label_key import KeyLabel, terminal_keys
-
-    if args.label == "key":
-        return KeyLabel(stack.enter_context(terminal_keys()))
-    if args.label == "button" and puck is not None:
-        check_label_buttons(puck.read(), args.label_buttons)
-        return ButtonLabel(puck.read, args.label_buttons)
-    return None
-
-
 def _train(args: TrainOnFrames) -> None:
     from learners.classifier import CLASSIFIER, ClassifierPlan, train_classifier
+    from serl_core.agents.classifier_gate import fault_of
     from serl_core.agents.reward_classifier import ClassifierConfig
     from serl_core.data.labelled_frames import load_folders
     from serl_core.networks.compilation import enable_compilation_cache
     from serl_core.networks.frozen import load_encoder
 
-    task = _task_with_images(args.task)
+    task = task_with_images(args.task)
     plan = ClassifierPlan(
         network=ClassifierConfig(steps=args.steps),
         frames=task.config.reward.frames,
+        tcp_z_m=task.config.reward.tcp_z_m,
         false_positive_rate=args.false_positive_rate,
         seed=args.seed,
     )
@@ -195,7 +94,9 @@ def _train(args: TrainOnFrames) -> None:
     _check_frames(task.config, episodes[0], args.data[0])
     enable_compilation_cache()
     report = train_classifier(episodes, load_encoder(task.config.observation.encoder), plan, args.out)
-    print("\n".join([*report.lines(), f"{args.out / CLASSIFIER}"]))
+    fault = fault_of(msgspec.to_builtins(report))
+    refused = [] if fault is None else [f"serl actor, record, eval and train will refuse it: {fault}"]
+    print("\n".join([*report.lines(), *refused, f"{args.out / CLASSIFIER}"]))
 
 
 def _evaluate(args: EvalOnFrames) -> None:
@@ -206,14 +107,15 @@ def _evaluate(args: EvalOnFrames) -> None:
     from serl_core.networks.compilation import enable_compilation_cache
     from serl_core.networks.frozen import load_encoder
 
-    config = _task_with_images(args.task).config
+    config = task_with_images(args.task).config
     enable_compilation_cache()
     encoder = load_encoder(config.observation.encoder)
     classifier = load_classifier(args.classifier, encoder=encoder.identity, task=config)
     episodes = load_folders(args.data, images=classifier.facts.image_shapes)
     _check_frames(config, episodes[0], args.data[0])
     probability = predict(classifier, BatchEncoder(encoder), episodes)
-    report = assess(episodes, probability, frames=config.reward.frames, threshold=classifier.threshold)
+    rule = config.reward
+    report = assess(episodes, probability, frames=rule.frames, threshold=classifier.threshold, tcp_z_m=rule.tcp_z_m)
     if args.out is not None:
         report.write(args.out)
     print("\n".join(report.lines()))
@@ -239,15 +141,6 @@ def _review(args: ReviewFrames) -> None:
             save_labelled(args.out / path.name, episode)
     positives, negatives = count_labels([episode for episode in corrected if episode is not None])
     print(f"{args.out}: {positives} positive and {negatives} negative frames")
-
-
-def _task_with_images(name: str) -> Task:
-    task = load_task(name)
-    if not task.config.observation.cameras:
-        raise ConfigError(
-            f"task {name!r}: has no cameras, and a classifier needs images; give ObservationConfig.cameras"
-        )
-    return task
 
 
 def _check_frames(config: TaskConfig, frames: LabelledFrames, folder: Path) -> None:

@@ -111,9 +111,11 @@ def run_demo(args: DemoArgs) -> int:
         seeded = [*common, "--seed", str(args.seed)]
         judge = _classifier(group, run, seeded, console) if config.reward.kind is RewardKind.CLASSIFIER else []
         console.print(f"recording {recipe.demonstrations} demonstrations")
+        watched = ["--run", str(run)] if args.console else []  # by the console, which finds the recorder there
         group.start(
             "recorder",
-            ["record", *seeded, *judge, *human, "--out", str(run / "demos"), "--count", str(recipe.demonstrations)],
+            ["record", *seeded, *judge, *human, *watched]
+            + ["--out", str(run / "demos"), "--count", str(recipe.demonstrations)],
         )
         group.wait("recorder", PHASE_TIMEOUT_S)
         demo_cycle_s = demonstration_cycle_s(run / "demos", config.control_hz)
@@ -251,6 +253,8 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor
         while group.is_running("learner"):
             group.check()
             progress.update()
+            if progress.failure is not None:
+                raise SerlError(f"the training has stopped: {progress.failure}; see {run / 'logs'}")
             if group.is_running("actor"):
                 actor_seen_s = time.monotonic()
             elif time.monotonic() - actor_seen_s > ACTOR_GRACE_S:

@@ -34,7 +34,7 @@ LIBRARIES = (
     Library("Robotiq gripper", ("pymodbus",), "robotiq"),
     Library(
         "learner and actor",
-        ("jax", "flax", "optax", "orbax.checkpoint", "matplotlib"),
+        ("jax", "flax", "optax", "matplotlib"),
         "learner",
         frozenset({Part.LEARNER, Part.ACTOR}),
     ),

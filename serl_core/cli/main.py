@@ -44,6 +44,8 @@ COMMANDS = {
     "weights": Command("serl_core.cli.weights", "WeightsArgs", "run_weights", "convert ResNet-10's published weights"),
     "encoder": Command("serl_core.cli.encoder", "EncoderArgs", "run_encoder", "train the small image encoder anew"),
     "robot": Command("serl_core.cli.robot", "RobotArgs", "run_robot", "where, jog, stop, resume, recover, compliance"),
+    "audit": Command("serl_core.cli.audit", "AuditArgs", "run_audit", "verify a robot server's audit log"),
+    "keys": Command("serl_core.cli.keys", "KeysArgs", "run_keys", "init, add, revoke: actors on other machines"),
     "doctor": Command("serl_core.cli.doctor", "DoctorArgs", "run_doctor", "check this machine, or a run's files"),
 }
 
@@ -103,7 +105,7 @@ def _set_up_logging(level: str) -> None:
     if level not in logging.getLevelNamesMapping():
         raise SerlError(f"SERL_LOG: must be one of {', '.join(logging.getLevelNamesMapping())}, got {level!r}")
     logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "orbax", "matplotlib", "OpenGL"):
+    for chatty in ("httpx", "httpcore", "absl", "jax", "websockets", "matplotlib", "OpenGL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

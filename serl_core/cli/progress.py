@@ -11,7 +11,11 @@ from serl_core.data.metrics_file import MetricsTail, Record
 
 
 class TrainingProgress:
-    """One table that follows ``metrics.jsonl`` and ``actor.jsonl`` of a run."""
+    """One table that follows ``metrics.jsonl`` and ``actor.jsonl`` of a run.
+
+    Attributes:
+        failure: why the training has stopped; its learner may live on for the actors.
+    """
 
     def __init__(self, run: Path, steps: int, console: Console) -> None:
         self._steps = steps
@@ -19,6 +23,7 @@ class TrainingProgress:
         self._learner = MetricsTail(run / "metrics.jsonl")
         self._actor = MetricsTail(run / "actor.jsonl")
         self._newest: Record = {}
+        self.failure: str | None = None
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
         self._plain_at = 0
         self._plain_every = max(min(1000, steps // 10), 1)
@@ -35,7 +40,9 @@ class TrainingProgress:
     def update(self) -> None:
         """Take in what is new; without a terminal, print a line now and then."""
         for record in (*self._learner.read(), *self._actor.read()):
-            if record.get("kind") != "event":
+            if record.get("kind") == "event":
+                self.failure = record.get("reason") if record.get("event") == "failed" else self.failure
+            else:
                 self._newest |= {k: v for k, v in record.items() if v is not None}
         env_steps = int(self._newest.get("env_steps", 0))
         if not self._console.is_terminal and env_steps >= self._plain_at + self._plain_every:

@@ -21,6 +21,7 @@ from actors.main import Program, load_acting_policy, seeds
 from actors.record import record
 from actors.seeing import vision_for
 from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
+from actors.vision import CameraVision
 from learners.learner import Learner, LearnerConfig
 from learners.main import open_trainer
 from learners.trainer import TrainerConfig
@@ -59,6 +60,7 @@ class TrainArgs:
     batch: int = SacConfig.batch_size
     temperature_lr: float = SacConfig.temperature_learning_rate
     classifier: Path | None = None  # classifier.safetensors, for a task whose reward it gives
+    allow_poor_classifier: bool = False  # although it calls failures successes, or nobody has measured whether it does
     skill: ExpertSkill = field(default_factory=ExpertSkill)
     console: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False  # watch it in a browser
 
@@ -97,7 +99,7 @@ def train(args: TrainArgs, task: Task | None = None) -> str:
     task = task or load_task(args.task)
     enable_compilation_cache()
     perception = perception_for(task.config)
-    vision_for(task.config, perception, classifier=args.classifier)  # refuses a classifier before anything is written
+    _vision(task, perception, args, args.seed)  # refuses a classifier before anything is written
     args.run.mkdir(parents=True, exist_ok=True)
     if any(args.run.iterdir()):
         raise ConfigError(f"run folder {args.run} is not empty; name another one, nothing was changed")
@@ -171,9 +173,19 @@ def open_env(task: Task, perception: Perception, args: TrainArgs, seed: int) -> 
 
     service = RobotService(MujocoBackend(task.config.scene, seed=seed, is_lockstep=True), SafetyLimits())
     service.start()
-    vision = vision_for(task.config, perception, classifier=args.classifier, seed=seed)
+    vision = _vision(task, perception, args, seed)
     try:
         with ArmEnv(task, LocalRobot(service), vision=vision, seed=seed) as env:
             yield env
     finally:
         service.close()
+
+
+def _vision(task: Task, perception: Perception, args: TrainArgs, seed: int) -> CameraVision | None:
+    return vision_for(
+        task.config,
+        perception,
+        classifier=args.classifier,
+        allow_poor_classifier=args.allow_poor_classifier,
+        seed=seed,
+    )

@@ -9,7 +9,8 @@ import tyro
 from serl_core.errors import DataError
 from serl_core.networks import resnet
 from serl_core.networks.frozen import resnet_weights, weights_hash
-from serl_core.networks.pickled_arrays import Arrays, read_arrays
+from serl_core.networks.pickled_arrays import Arrays
+from serl_core.networks.pickled_child import read_arrays_apart
 from serl_core.networks.weights import check_weights, nested, save_weights
 
 REMEDY = "give the ResNet-10 weights that HIL-SERL publishes"
@@ -31,7 +32,7 @@ def run_weights(args: WeightsArgs) -> int:
     Raises:
         DataError: the pickle holds anything but arrays, or they are not ResNet-10's.
     """
-    arrays = read_arrays(args.pickle)
+    arrays = read_arrays_apart(args.pickle)
     params = _of_the_encoder(args.pickle, arrays)
     check_weights(args.pickle, params, resnet.shapes(), REMEDY)
     out = args.out or resnet_weights()

@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from serl_core.errors import DataError
+from serl_core.failpoints import failpoint
 from serl_core.types import EndReason, Observation, Provenance, Transition
+from serl_core.versions import other_version
 
 VERSION = 1
 SUFFIX = ".safetensors"
@@ -208,11 +210,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
+            failpoint("file.opened")
             file.write(data)
             file.flush()
+            failpoint("file.written")
             os.fsync(file.fileno())
+            failpoint("file.synced")
         partial.replace(path)
+        failpoint("file.renamed")
         sync_folder(path.parent)
+        failpoint("file.folder_synced")
     except OSError as error:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             partial.unlink(missing_ok=True)
@@ -299,9 +306,7 @@ def _read(path: Path, *, with_arrays: bool) -> tuple[EpisodeHeader, Arrays]:
     except (SafetensorError, msgspec.MsgspecError, OSError, ValueError) as error:
         raise _corrupt(path, f"it is not an episode ({error})") from None
     if header.version != VERSION:
-        raise DataError(
-            f"{path} is of version {header.version}, this program reads {VERSION}: use the one that wrote it"
-        )
+        raise DataError(other_version(path, header.version, VERSION))
     if with_arrays and metadata.get("crc32") != f"{_checksum(metadata['episode'], arrays):08x}":
         raise _corrupt(path, "its checksum does not match")
     return header, arrays

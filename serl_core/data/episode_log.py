@@ -7,12 +7,13 @@
     <directory>/journals/<session>.journal               the running episode of a session
 
 A journal is written through to the operating system with each append, so a killed process loses
-nothing. It is synced to the disk itself each second; what is synced survives a power cut and may be
-acknowledged. A journal entry is::
+nothing. It is synced to the disk itself each second, or when asked to; what is synced survives a power
+cut and may be acknowledged. A journal entry is::
 
     length of the record (u32) | CRC-32 of the rest (u32) | arrival (u64) | record of the codec
 """
 
+import errno
 import fcntl
 import heapq
 import os
@@ -21,6 +22,7 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 
@@ -40,8 +42,10 @@ from serl_core.data.episode_file import (
 )
 from serl_core.digests import not_of_here
 from serl_core.errors import DataError, TransportError
+from serl_core.failpoints import failpoint
 from serl_core.transport.codec import TRANSITION_MAGIC, decode_transition, encode_transition
 from serl_core.types import EndReason, Transition
+from serl_core.versions import other_version
 
 __all__ = ["EpisodeLog", "load_episode", "load_episodes", "save_episode"]
 
@@ -71,16 +75,21 @@ class _Journal:
         try:
             file = self._opened()
             size = os.fstat(file).st_size
+            failpoint("log.journal_write")
             if os.write(file, entry) != len(entry):
                 os.ftruncate(file, size)
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            failpoint("log.journal_written")
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error.strerror}; make room, then start again") from error
         self.steps.append(Step(arrival, transition))
 
     def sync(self) -> None:
         """Bring the file to the disk itself. Its name takes `sync_folder`."""
-        os.fsync(self._opened())
+        file = self._opened()
+        if os.fstat(file).st_nlink == 0:  # else a file that nobody can find again would be called safe
+            raise OSError(errno.ENOENT, f"{self.path.name} was deleted")
+        os.fdatasync(file)  # what reading it back takes: not the time of its last change
 
     def close(self) -> None:
         if self._file is not None:
@@ -88,8 +97,10 @@ class _Journal:
             self._file = None
 
     def remove(self) -> None:
+        """Forget the file. One that a full or read-only disk keeps is passed over when the log is opened again."""
         self.close()
-        self.path.unlink()
+        with suppress(OSError):
+            self.path.unlink()
 
     def _opened(self) -> int:
         if self._file is None:
@@ -117,8 +128,10 @@ class EpisodeLog:
         self._next_arrival = 0
         self._last_sequences: dict[str, int] = {}
         self._synced_sequences: dict[str, int] = {}
-        self._finished: dict[str, list[tuple[int, Path]]] = defaultdict(list)  # (first arrival, file) by session
+        self._finished: dict[str, list[tuple[int, str]]] = defaultdict(list)  # (first arrival, file's name) by session
         self._journals: dict[str, _Journal] = {}
+        self._unsynced: set[str] = set()  # sessions whose journals have grown since the last sync
+        self._has_new_names = True  # in the folder of journals, as far as the disk knows
         try:
             self._check_task()
             self._find_episodes()
@@ -164,11 +177,16 @@ class EpisodeLog:
         if self._synced_sequences == self._last_sequences:
             return
         try:
-            for journal in self._journals.values():
-                journal.sync()
-            sync_folder(self._journals_folder)
+            for session in sorted(self._unsynced):
+                self._journals[session].sync()
+                failpoint("log.journal_synced")
+            if self._has_new_names:  # not each time: it takes longer than all of the journals
+                sync_folder(self._journals_folder)
+                self._has_new_names = False
         except OSError as error:
             raise DataError(f"cannot sync {self._journals_folder}: {error.strerror}; look at its disk") from error
+        failpoint("log.folder_synced")
+        self._unsynced.clear()
         self._synced_sequences = dict(self._last_sequences)
 
     def transitions(self) -> Iterator[Transition]:
@@ -205,8 +223,10 @@ class EpisodeLog:
             journal = None
         if journal is None:
             journal = _Journal(self._journals_folder / f"{session}.journal", [])
+            self._has_new_names = True
         journal.add(self._next_arrival, transition)
         self._journals[session] = journal
+        self._unsynced.add(session)
         self._last_sequences[session] = provenance.sequence
         self._next_arrival += 1
         self._position += 1
@@ -216,6 +236,8 @@ class EpisodeLog:
     def _finish(self, session: str) -> None:
         """Turn the journal of a session into an episode file."""
         journal = self._journals[session]
+        if not self._episodes.is_dir():  # else it would be made anew, while the rest of the log is somewhere else
+            raise DataError(f"the folder {self._episodes} is gone; put it back")
         path = self._episodes / f"{session}-{journal.steps[0].provenance.episode:06d}{SUFFIX}"
         save_episode(
             path,
@@ -223,14 +245,17 @@ class EpisodeLog:
             task_digest=self._task_digest,
             arrivals=[step.arrival for step in journal.steps],
         )
-        self._finished[session].append((journal.steps[0].arrival, path))
+        failpoint("log.episode_saved")
+        self._finished[session].append((journal.steps[0].arrival, path.name))
         self._synced_sequences[session] = journal.steps[-1].provenance.sequence
+        self._unsynced.discard(session)
         del self._journals[session]
         journal.remove()
+        failpoint("log.journal_removed")
 
     def _stream(self, session: str) -> Iterator[Step]:
-        for _, path in self._finished[session]:
-            yield from load_steps(path)
+        for _, name in self._finished[session]:
+            yield from load_steps(self._episodes / name)
         if session in self._journals:
             yield from self._journals[session].steps
 
@@ -258,7 +283,7 @@ class EpisodeLog:
         except msgspec.MsgspecError as error:
             raise DataError(f"{path} is corrupt: {error}; move it away to have it made anew") from None
         if info.version != VERSION:
-            raise DataError(f"{path} is of version {info.version}, this program reads {VERSION}")
+            raise DataError(other_version(path, info.version, VERSION))
         if info.task_digest != self._task_digest:
             remedy = "choose another folder"
             raise DataError(not_of_here(str(self._directory), info.task_digest, self._task_digest, remedy))
@@ -268,7 +293,7 @@ class EpisodeLog:
             leftover.unlink()
         for path in self._episodes.glob(f"*{SUFFIX}"):
             header = load_header(path)
-            self._finished[header.session].append((header.first_arrival, path))
+            self._finished[header.session].append((header.first_arrival, path.name))
             last = self._last_sequences.get(header.session, -1)
             self._last_sequences[header.session] = max(last, header.last_sequence)
             self._next_arrival = max(self._next_arrival, header.last_arrival + 1)
@@ -285,6 +310,7 @@ class EpisodeLog:
                 path.unlink()
                 continue
             self._journals[path.stem] = _Journal(path, steps)
+            self._unsynced.add(path.stem)
             self._last_sequences[path.stem] = steps[-1].provenance.sequence
             self._next_arrival = max(self._next_arrival, steps[-1].arrival + 1)
             self._position += len(steps)

@@ -12,6 +12,8 @@ from serl_core.robots.pictures import pack, unpack
 
 MAX_SIDE = 1024  # pixels; as `CameraConfig` allows. Checked before anything is decoded.
 
+MAX_BYTES = 32 * 2**20  # of all images of an observation, decoded; likewise
+
 Images = dict[str, UInt8[np.ndarray, "_ _ 3"]]  # RGB, by name
 Frames = dict[str, UInt8[np.ndarray, " _"]]  # the bytes of a PNG or JPEG file, by name
 
@@ -36,10 +38,14 @@ def decompress(frames: Frames) -> Images:
     """Return the images of `frames`, RGB and read-only.
 
     Raises:
-        DataError: a frame is no whole PNG or JPEG, or a side is longer than `MAX_SIDE`.
+        DataError: a frame is no whole PNG or JPEG, a side is longer than `MAX_SIDE`, or all exceed `MAX_BYTES`.
         ConfigError: OpenCV is not installed.
     """
-    return {name: _decode(name, frame.tobytes()) for name, frame in frames.items()}
+    found = {name: frame.tobytes() for name, frame in frames.items()}
+    declared = sum(3 * height * width for _, (height, width) in (_header(*entry) for entry in found.items()))
+    if declared > MAX_BYTES and len(found) > 1:  # a single one is bounded by its sides
+        raise DataError(f"frames {sorted(found)}: they declare {declared} bytes of pixels, {MAX_BYTES} bytes at most")
+    return {name: _decode(name, data) for name, data in found.items()}
 
 
 def _decode(name: str, data: bytes) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,23 +1,36 @@
 """What a program has to tell about its run: one JSON object a line, in a file that grows and survives crashes."""
 
+import errno
 import json
+import logging
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from serl_core.failpoints import failpoint
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 1000  # records
+
 Record = dict[str, Any]
 
 
 class MetricsWriter:
-    """Appends records to a file, on a new line after a torn one; each is in the file when the call returns."""
+    """Appends records to a file, on a new line after a torn one; each is in the file when the call returns.
+
+    What a full disk refuses waits for room, the newest `MAX_WAITING`: what is told about a program must not end it.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         is_torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-        self._file = path.open("a", encoding="utf-8")
-        if is_torn:
-            self._file.write("\n")
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._waiting: deque[bytes] = deque([b"\n"] if is_torn else [], MAX_WAITING)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -25,12 +38,29 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._file)
 
     def write(self, kind: str, record: Record) -> None:
         """Append one record, with the wall time."""
-        self._file.write(json.dumps({"kind": kind, "time": round(time.time(), 3), **record}) + "\n")
-        self._file.flush()
+        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **record}) + "\n"
+        was_refused = len(self._waiting) > 1
+        self._waiting.append(line.encode())
+        failpoint("metrics.write")
+        try:
+            while self._waiting:
+                self._append(self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            if not was_refused:
+                logger.error("%s cannot be written: %s; what it would tell waits for room", self._path, error.strerror)
+        failpoint("metrics.written")
+
+    def _append(self, line: bytes) -> None:
+        """Write a line, all or nothing."""
+        written = os.write(self._file, line)
+        if written != len(line):
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class MetricsTail:
@@ -49,7 +79,7 @@ class MetricsTail:
             block = file.read()
         whole = block[: block.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return list(_records(whole.decode().splitlines()))
+        return list(_records(whole.decode(errors="replace").splitlines()))
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from serl_core.errors import DataError
+from serl_core.failpoints import failpoint
 from serl_core.types import EndReason
 
 FILE = "relabels.jsonl"
@@ -154,8 +155,11 @@ class RelabelFile:
                 size = file.seek(0, os.SEEK_END)
                 torn = b"\n" if size > self._offset else b""  # of a crash: it is passed over
                 file.write(torn + msgspec.json.encode(line) + b"\n")
+                failpoint("relabel.write")
                 file.flush()
+                failpoint("relabel.written")
                 os.fsync(file.fileno())
+                failpoint("relabel.synced")
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror}; make room on its disk") from None
         self.read()

@@ -20,16 +20,17 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from serl_core.clock import Clock, Rate
-from serl_core.config import ObservationConfig, PoseFrame, RewardKind
-from serl_core.envs.frames import action_to_target, target_to_action
-from serl_core.envs.observations import PROPRIO_BOUND, observe
-from serl_core.envs.resets import as_vector7, random_start, reset_arm
+from serl_core.config import PoseFrame, RewardKind
+from serl_core.envs.course import Course, Revise
+from serl_core.envs.observations import observe
+from serl_core.envs.resets import random_start, reset_arm
 from serl_core.envs.rewards import judge
-from serl_core.envs.safety import clip_target
-from serl_core.envs.stepping import step_or_stay
+from serl_core.envs.sight_watch import SightWatch
+from serl_core.envs.spaces import GymObservation, as_gym, observation_spaces
+from serl_core.envs.stepping import step_or_stay, step_with_revisions
 from serl_core.envs.task import Task
 from serl_core.envs.vision import Sight, Vision
-from serl_core.errors import CameraFault, ConfigError, RobotError, RobotFault
+from serl_core.errors import CameraFault, ConfigError, RobotAway, RobotError, RobotFault
 from serl_core.robots.interface import Robot
 from serl_core.robots.messages import RobotState
 from serl_core.types import Observation
@@ -38,16 +39,16 @@ logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 0.01  # between looks for a newer picture
 
-GymObservation = dict[str, Any]  # an Observation's non-empty fields by name
-
 
 class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
     """A task on an arm. The constructor touches no hardware; `open` (or ``with``) connects.
 
-    `step` reports in `info`: ``end`` (EndReason), ``is_success``, and ``executed_action``, the action
-    that the arm was really sent after the safety clip, in the policy's frame; ``success_probability``,
-    the classifier's, ``is_classified``, what it makes of this one step, and ``truth``, the
-    simulator's judgement, each None where there is none.
+    `step` reports in `info`: ``end`` (EndReason), ``is_success``, ``action``, what was asked for over the
+    whole step, and ``executed_action``, what the arm was really sent of that after the safety clip, in the
+    policy's frame; ``success_probability``, the classifier's, ``is_classified``, what it makes of this one
+    step, and ``truth``, the simulator's judgement, each None where there is none; ``is_apart``, whether the
+    pictures and the state of the observation are more than 0.1 s apart. On a real arm, more than 5 % of an
+    episode's steps that are end it as a camera's fault.
 
     Args:
         vision: reads the cameras of a task that has some.
@@ -73,15 +74,17 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         self.task = task
         self.robot = robot
         self.action_spec = task.config.action.spec
-        self.observation_space = spaces.Dict(_observation_spaces(task.config.observation))
+        self.observation_space = spaces.Dict(observation_spaces(task.config.observation))
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_spec.size,), np.float32)
         self.steps = 0  # taken in this episode
         self._rate = rate or Rate(task.config.control_hz)
         self._now, self._sleep = now, sleep
-        self.is_lockstep = False  # known once open
+        self.is_lockstep = self.is_simulated = False  # known once open
         self._origin = np.array(task.config.target_pose)
         self._vision = vision
         self._sight = Sight({})
+        self.watch = SightWatch()
+        self._state_s = 0.0  # when the state came, on `now`'s clock
         self._is_new_sight = False  # since the look before
         self._votes = 0  # new sights in a row that the classifier has called a success
         self._state: RobotState | None = None
@@ -99,7 +102,8 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         self.robot.connect()
         with contextlib.ExitStack() as opened:
             opened.callback(self.close)
-            self.is_lockstep = self.robot.health().clock == "lockstep"
+            health = self.robot.health()
+            self.is_lockstep, self.is_simulated = health.clock == "lockstep", health.is_simulated
             if self._vision is not None:
                 self._vision.open(self.robot)
             opened.pop_all()
@@ -168,6 +172,7 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         Raises:
             ResetError: the arm did not arrive.
             RobotFault: the robot is stopped or in a fault; a person must look first.
+            RobotAway: it does not answer.
             CameraFault: a camera has no new picture; nothing has moved, or the arm has just arrived and holds.
         """
         self.look()
@@ -182,46 +187,67 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
         if self.task.config.observation.pose_frame is PoseFrame.EPISODE_START:
             self._origin = np.array(self._state.tcp_pose)
         self.steps = self._votes = 0
+        self.watch.begin_episode()
         self._look_after(self._now())
         self._rate.restart()
-        return _as_gym(self.observation), {}
+        return as_gym(self.observation), {}
 
-    def step(self, action: Float[np.ndarray, " a"]) -> tuple[GymObservation, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: Float[np.ndarray, " a"], revise: Revise | None = None
+    ) -> tuple[GymObservation, float, bool, bool, dict[str, Any]]:
         """Send the action, wait for the tick, and judge what came of it.
 
         A stopped or faulty robot ends the episode as truncated, and so does a camera without new
         pictures: the arm then holds, and the observation has the last ones. Nothing is recovered here.
 
+        In real time `revise` is asked every 10 ms or so for another action, which counts at once, as
+        `serl_core.envs.set_point.revised` says, from the pose at the step's beginning. What it raises ends the step
+        there, with the last target in force. In lockstep no time passes in which to ask.
+
+        An action that is not finite ends the episode as truncated too: the arm is told to stay, and holds.
+
         Raises:
-            ValueError: the action is not finite; nothing was sent.
+            RobotAway: the robot does not answer, or its readings are old; nothing is known of this step.
         """
-        if not np.isfinite(action).all():
-            raise ValueError(f"action must be finite, got {action}")
-        measured = np.array(self.state.tcp_pose)
-        blocks = self.action_spec.split(np.clip(action, -1.0, 1.0))
-        wished = action_to_target(blocks["twist"].astype(np.float64), measured, self.task.config.action)
-        target = clip_target(wished, self.task.config.box)
-        gripper = (1.0 + float(blocks["gripper"][0])) / 2.0 if "gripper" in blocks else None
-        has_faulted = self._advance(target, gripper)
+        course = Course(self.task, action, np.array(self.state.tcp_pose), revise)
+        if not course.is_action:
+            logger.error("the arm holds, and the episode is over: the policy's action is not finite, %s", action)
+        has_faulted = self._advance(course)
+        self._state_s = self._now()
         self.steps += 1
         is_blind = self._is_blind()
+        is_apart = not self.is_lockstep and self.watch.is_apart(self._sight, self._state_s)
+        if not self.is_simulated and self.watch.is_fault and not is_blind:
+            logger.error("the arm holds: too many pictures of this episode are not of the moment of the arm's state")
+            self._hold()
+            is_blind = True
         observation = self.observation
-        is_classified = None if is_blind else self._is_classified()
+        probability = self.watch.probability(self._sight)
+        is_classified = None if is_blind else self._is_classified(probability)
         success = None if is_classified is None else self._count(is_classified)
         verdict = judge(
-            self.task, observation, self.state, self.steps, has_faulted=has_faulted, is_blind=is_blind, success=success
+            self.task,
+            observation,
+            self.state,
+            self.steps,
+            has_faulted=has_faulted,
+            is_blind=is_blind,
+            has_policy_failed=not course.is_action,
+            success=success,
         )
-        if not np.array_equal(target, wished):
-            blocks["twist"] = target_to_action(target, measured, self.task.config.action)
+        if not course.is_action:
+            self._hold()
         info = {
             "end": verdict.end,
             "is_success": verdict.reward > 0,
-            "executed_action": self.action_spec.join(blocks).astype(np.float32),
-            "success_probability": self._sight.success_probability,
+            "action": course.asked,
+            "executed_action": course.set_point.executed,
+            "success_probability": probability,
+            "is_apart": is_apart,
             "is_classified": is_classified,
             "truth": None if self.state.truth is None else self.state.truth.is_success,
         }
-        return _as_gym(observation), verdict.reward, verdict.end.is_terminal, verdict.end.is_truncation, info
+        return as_gym(observation), verdict.reward, verdict.end.is_terminal, verdict.end.is_truncation, info
 
     def _look_after(self, moved_s: float) -> None:
         """Take new pictures; after a teleport in real time, wait for those of where the arm is now."""
@@ -233,22 +259,23 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
             self._sleep(LOOK_AGAIN_S)
             self.look()
 
-    def _advance(self, target: Float[np.ndarray, "7"], gripper: float | None) -> bool:
-        """Let one period pass towards `target` and read the state; return whether the robot is stopped or faulty."""
-        reply_after_s = 1.0 / self.task.config.control_hz if self.is_lockstep else self._rate.remaining_s()
+    def _advance(self, course: "Course") -> bool:
+        """Let one period pass and read the state; return whether the robot is stopped or faulty."""
+        period_s = 1.0 / self.task.config.control_hz if self.is_lockstep else self._rate.remaining_s()
+        goal, robot, sleep = course.goal, self.robot, self._sleep
         try:
-            self._state = step_or_stay(
-                self.robot,
-                as_vector7(target),
-                reply_after_s,
-                gripper,
-                is_lockstep=self.is_lockstep,
-                sleep=self._sleep,
-            )
+            if self.is_lockstep or not course.may_change:
+                self._state = step_or_stay(
+                    robot, goal.target, period_s, goal.gripper, is_lockstep=self.is_lockstep, sleep=sleep
+                )
+            else:
+                self._state = step_with_revisions(robot, goal, period_s, course.revise, now=self._now, sleep=sleep)
         except RobotFault:
             with contextlib.suppress(RobotError):  # when it cannot even be read, the last state stands
                 self._state = self.robot.state()
             return True
+        if self._state.is_stale:
+            raise RobotAway("the arm's readings are old: it has gone quiet behind its server")
         if not self.is_lockstep:
             self._rate.arrived()
         return False
@@ -259,14 +286,17 @@ class ArmEnv(gymnasium.Env[GymObservation, NDArray[np.float32]]):
             self.look()
         except CameraFault as fault:
             logger.error("the arm holds: %s", fault)
-            with contextlib.suppress(RobotError):  # stopped already, or its watchdog will hold it
-                self._state = self.robot.step(self.state.tcp_pose, 0.0)
+            self._hold()
             return True
         return False
 
-    def _is_classified(self) -> bool | None:
+    def _hold(self) -> None:
+        with contextlib.suppress(RobotError):  # stopped already, or its watchdog will hold it
+            self.robot.hold()
+
+    def _is_classified(self, probability: float | None) -> bool | None:
         """Return whether the classifier calls this step a success; None if the reward is not its."""
-        reward, probability = self.task.config.reward, self._sight.success_probability
+        reward = self.task.config.reward
         if self.task.is_success is not None or reward.kind is not RewardKind.CLASSIFIER:
             return None
         assert self._vision is not None
@@ -291,16 +321,3 @@ def _check_vision(task: Task, vision: Vision | None) -> None:
             f"RewardConfig.kind: task {task.config.name!r} asks for a classifier and there is none; train one with "
             "`serl classifier` and give it with --classifier"
         )
-
-
-def _observation_spaces(config: ObservationConfig) -> dict[str, Any]:
-    proprio = spaces.Box(-PROPRIO_BOUND, PROPRIO_BOUND, (config.proprio_size,), np.float32)
-    images: dict[str, Any] = {name: spaces.Box(0, 255, shape, np.uint8) for name, shape in config.image_shapes.items()}
-    return {"proprio": proprio, "images": spaces.Dict(images)} if images else {"proprio": proprio}
-
-
-def _as_gym(observation: Observation) -> GymObservation:
-    gym_observation: GymObservation = {"proprio": observation.proprio}
-    if observation.images:
-        gym_observation["images"] = observation.images
-    return gym_observation

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from serl_core.config import ResetConfig, TaskConfig
-from serl_core.errors import ResetError, RobotError, RobotFault
+from serl_core.errors import ResetError, RobotAway, RobotError, RobotFault
 from serl_core.geometry import distance, turn_about_base_z
 from serl_core.robots.interface import Robot
 from serl_core.robots.messages import RobotState, Vector7
@@ -55,6 +55,7 @@ def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None =
     Raises:
         ResetError: not within the tolerance after every try.
         RobotFault: the robot is stopped or in a fault.
+        RobotAway: it does not answer.
     """
     pose = as_vector7(start)
     if task.reset.is_teleport:
@@ -87,7 +88,7 @@ def _try_move(robot: Robot, config: ResetConfig, pose: Vector7) -> tuple[RobotSt
             x, y, _, qx, qy, qz, qw = state.tcp_pose
             state = robot.move((x, y, config.lift_to_z_m, qx, qy, qz, qw))
         state = robot.move(pose)
-    except RobotFault:
+    except (RobotFault, RobotAway):
         raise
     except RobotError as error:
         return state, str(error)
@@ -110,7 +111,7 @@ def _loosen(robot: Robot, config: ResetConfig) -> None:
             return
         try:
             robot.move((x + dx, y + dy, config.lift_to_z_m, qx, qy, qz, qw))
-        except RobotFault:
+        except (RobotFault, RobotAway):
             raise
         except RobotError as error:
             logger.info("still held: %s", error)

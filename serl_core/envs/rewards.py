@@ -27,6 +27,7 @@ def judge(
     *,
     has_faulted: bool,
     is_blind: bool = False,
+    has_policy_failed: bool = False,
     success: bool | None = None,
 ) -> Verdict:
     """Return the reward and end of the step that led to `state`.
@@ -38,6 +39,7 @@ def judge(
         steps: taken in this episode, this one included.
         has_faulted: the robot refused the step because it is stopped or in a fault.
         is_blind: a camera had no new picture.
+        has_policy_failed: it gave no action.
         success: what the classifier found, where that is the task's reward.
     """
     if state.mode is Mode.STOPPED:
@@ -46,6 +48,8 @@ def judge(
         return Verdict(0.0, EndReason.ROBOT_FAULT)
     if is_blind:
         return Verdict(0.0, EndReason.CAMERA_FAULT)
+    if has_policy_failed:
+        return Verdict(0.0, EndReason.POLICY_FAULT)
     if is_success(task, observation, state) if success is None else success:
         return Verdict(1.0, EndReason.SUCCESS)
     if steps >= task.config.time_limit_steps:

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from serl_core.errors import DataError
+from serl_core.failpoints import failpoint
+from serl_core.versions import other_version
 
 FORMAT = 1
 FACTS = "serl"
@@ -44,10 +46,14 @@ def save_weights(path: Path, params: dict[str, Any], facts: dict[str, Any]) -> N
         raise DataError(f"{path}: weights {bad} are not finite; not written")
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
+        failpoint("weights.opened")
         file.write(save(arrays, metadata={FACTS: json.dumps(facts)}))
         file.flush()
+        failpoint("weights.written")
         os.fsync(file.fileno())
+        failpoint("weights.synced")
     partial.replace(path)
+    failpoint("weights.renamed")
 
 
 def load_policy(path: Path) -> SavedPolicy:
@@ -65,7 +71,7 @@ def load_policy(path: Path) -> SavedPolicy:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DataError(f"{path}: not a policy file ({error}); take policy.safetensors of a finished run") from None
     if facts.get("format") != FORMAT:
-        raise DataError(f"{path}: policy format {facts.get('format')}, this version reads {FORMAT}")
+        raise DataError(other_version(path, facts.get("format"), FORMAT))
     return SavedPolicy(params, facts)
 
 

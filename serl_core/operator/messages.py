@@ -41,6 +41,8 @@ class OperatorAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     address: str  # such as tcp://127.0.0.1:40123
     token: str  # 64 hex digits
+    robot: str | None = None  # URL of the robot server that the actor commands; None: nobody has said
+    server: str | None = None  # which start of it, as in `Health`
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -62,6 +64,7 @@ class TeleopInput(_Message, frozen=True, kw_only=True, tag="teleop_input"):
     operator: Name
     sequence: Count  # rises per operator and connection of a console; older ones are ignored
     age_ms: Annotated[float, Meta(ge=0.0, le=1e9)]  # from the person's input until the console sent this
+    sent_s: Annotated[float, Meta(ge=0.0)]  # when it did, by the monotonic clock of the machine that both run on
     twist: Twist  # tool frame; of the task's action scale
     gripper: Fraction | None = None  # -1 closed, 1 open; None: as it is
     engaged: bool
@@ -149,19 +152,22 @@ class StepReport(_Message, frozen=True, kw_only=True, tag="step_report"):
 
 
 class OperatorNotice(_Message, frozen=True, kw_only=True, tag="operator_notice"):
-    """A sentence for all operators."""
+    """A sentence for all operators, or for the one whom it concerns."""
 
     level: Literal["info", "warning", "error"]
     text: Text
+    operator: Name | None = None  # None: for all
 
 
 class RecordProgress(_Message, frozen=True, kw_only=True, tag="record_progress"):
-    """How far a recording is."""
+    """How far a recording is: demonstrations, or the classifier's frames with success and, beside them, without."""
 
     what: Literal["demonstrations", "classifier"]
     kept: int
     wanted: int
     failed: int = 0  # not kept
+    negatives: int = 0  # frames without success
+    negatives_wanted: int = 0
 
 
 class Picture(_Message, frozen=True, kw_only=True, tag="picture"):

@@ -10,7 +10,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from serl_core.errors import RobotError
+from serl_core.errors import RobotAway, RobotError
+from serl_core.failpoints import failpoint
+from serl_core.robots.http_clients import HttpClients
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
     API_VERSION,
@@ -44,11 +46,14 @@ from serl_core.robots.messages import (
 )
 from serl_core.robots.pictures import unpack
 from serl_core.robots.problems import error_of
+from serl_core.robots.stop import send_stop
 from serl_core.robots.stream import Exchange, ExchangeRefused
+from serl_core.robots.tls import trust
 from serl_core.robots.token import default_token_file, read_token
 
 logger = logging.getLogger(__name__)
 
+CONFLICT = 409  # HTTP
 RENEW_S = 0.5
 LEASE_PATIENCE_S = 3.0  # a holder that died keeps the lease for 2 s
 ADVANCE_S = 0.1  # of simulated time, between looks at a move under way in lockstep
@@ -84,7 +89,8 @@ class HttpRobot:
         self._token_file = token_file or default_token_file()
         self._timeout_s = timeout_s
         self._picture_format = picture_format
-        self._http: httpx.Client | None = None
+        self._clients = HttpClients(self._make_client)
+        self._health: Health | None = None  # the newest
         self._stream: Exchange | None = None
         self._lease: Lease | None = None
         self._sequence = 0
@@ -122,17 +128,18 @@ class HttpRobot:
                 self._post("/v1/lease", LeaseRequest(action="release", owner=self._owner, epoch=lease.epoch), Lease)
             except RobotError as error:
                 logger.warning("the lease was not released: %s", error)
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        self._clients.close()
 
     def health(self) -> Health:
         """Return what stands behind the interface; needs neither lease nor token."""
         try:
-            response = httpx.get(f"{self._url}/v1/health", timeout=self._timeout_s, trust_env=False)
+            response = httpx.get(
+                f"{self._url}/v1/health", timeout=self._timeout_s, trust_env=False, verify=trust(self._url)
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._not_there(error) from None
-        return self._answer(response, Health)
+        self._health = self._answer(response, Health)
+        return self._health
 
     def state(self) -> RobotState:
         """Return the newest state."""
@@ -140,20 +147,39 @@ class HttpRobot:
 
     def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
         """Send one target and return the state `reply_after_s` later, on the robot's clock."""
+        try:
+            return self._step(pose, reply_after_s, gripper)
+        except RobotError as refusal:
+            if refusal.status != CONFLICT or refusal.field != "sent_s":
+                raise
+            logger.warning("a target came late and was refused, it is sent anew: %s", refusal)
+            return self._step(pose, reply_after_s, gripper)  # the caller still waits for it
+
+    def _step(self, pose: Vector7, reply_after_s: float, gripper: float | None) -> RobotState:
+        epoch = self._epoch()
+        stream = self._stream or self._open_stream()
         self._sequence += 1
         command = StreamCommand(
-            epoch=self._epoch(), sequence=self._sequence, pose=pose, reply_after_s=reply_after_s, gripper=gripper
+            epoch=epoch,
+            sequence=self._sequence,
+            pose=pose,
+            reply_after_s=reply_after_s,
+            gripper=gripper,
+            sent_s=time.monotonic(),
         )
-        stream = self._stream or self._open_stream()
         try:
             reply = stream.ask(encode(command), reply_after_s + self._timeout_s)
         except OSError as error:
             self._close_stream()  # a reply that comes late must not answer the next step
-            raise RobotError(f"the stream to the robot server at {self._url} broke: {error}") from None
+            raise RobotAway(f"the stream to the robot server at {self._url} broke: {error}") from None
         try:
             return decode(reply, RobotState)
         except msgspec.ValidationError:
             raise self._error(reply) from None
+
+    def hold(self) -> None:
+        """Stay where the arm is measured now, at once."""
+        self._post("/v1/hold", EpochCommand(epoch=self._epoch()), RobotState)
 
     def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
         """Move smoothly to `pose` on the server; block until there."""
@@ -187,8 +213,9 @@ class HttpRobot:
             self._post("/v1/recover", RecoverCommand(epoch=self._epoch_in_force(state), cause=cause), RobotState)
 
     def stop(self) -> None:
-        """Latch a software stop; needs no lease."""
-        self._send("POST", "/v1/stop", None, RobotState)
+        """Latch a software stop; needs no lease. Goes to the stop's own socket first, and needs no other answer."""
+        token = read_token(self._token_file)
+        send_stop(self._url, token, self._health, lambda: self._send("POST", "/v1/stop", None, RobotState))
 
     def resume(self) -> None:
         """Clear a latched stop; the arm holds where it is. Also beside the program that holds the lease."""
@@ -223,20 +250,22 @@ class HttpRobot:
         give_up_s = time.monotonic() + LEASE_PATIENCE_S
         while True:
             try:
-                return self._post("/v1/lease", LeaseRequest(action="acquire", owner=self._owner), Lease)
+                request = LeaseRequest(action="acquire", owner=self._owner, pose_epoch=self.state().pose_epoch)
+                return self._post("/v1/lease", request, Lease)
             except RobotError as error:
-                if error.status != 409 or time.monotonic() > give_up_s:
+                if error.status != CONFLICT or time.monotonic() > give_up_s:
                     raise
             time.sleep(0.1)
 
     def _renew(self, epoch: int) -> None:
         request = LeaseRequest(action="renew", owner=self._owner, epoch=epoch)
         while not self._is_closing.wait(RENEW_S):
+            failpoint("robot.renew_lease")
             try:
                 self._post("/v1/lease", request, Lease)
             except RobotError as error:
                 logger.warning("the lease was not renewed: %s", error)
-                if error.status == 409:
+                if error.status == CONFLICT:
                     return
 
     def _epoch_in_force(self, state: RobotState) -> int:
@@ -272,20 +301,22 @@ class HttpRobot:
         return self._answer(self._request(method, path, message), kind)
 
     def _request(self, method: str, path: str, message: Message | None = None) -> httpx.Response:
-        http = self._http
-        if http is None:
-            http = self._http = httpx.Client(
-                base_url=self._url,
-                headers={"Authorization": f"Bearer {read_token(self._token_file)}"},
-                timeout=self._timeout_s,
-                trust_env=False,
-            )
         content = None if message is None else encode(message)
         headers = None if message is None else {"Content-Type": "application/json"}
         try:
-            return http.request(method, path, content=content, headers=headers)
+            with self._clients.taken() as http:
+                return http.request(method, path, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._not_there(error) from None
+
+    def _make_client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self._url,
+            headers={"Authorization": f"Bearer {read_token(self._token_file)}"},
+            timeout=self._timeout_s,
+            trust_env=False,
+            verify=trust(self._url),
+        )
 
     def _answer(self, response: httpx.Response, kind: type[M]) -> M:
         if response.status_code >= 400:
@@ -313,8 +344,8 @@ class HttpRobot:
 
     def _not_there(self, error: Exception) -> RobotError:
         if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-            return RobotError(f"the robot server at {self._url} did not answer within {self._timeout_s:g} s")
-        return RobotError(f"no robot server at {self._url} ({error}); start one with `serl robot-server`")
+            return RobotAway(f"the robot server at {self._url} did not answer within {self._timeout_s:g} s")
+        return RobotAway(f"no robot server at {self._url} ({error}); start one with `serl robot-server`")
 
     def _open_stream(self) -> Exchange:
         url = self._url.replace("http", "ws", 1) + "/v1/stream"

@@ -34,6 +34,9 @@ class Robot(Protocol):
     def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
         """Send one target (base frame) and return the state `reply_after_s` later, on the robot's clock."""
 
+    def hold(self) -> None:
+        """Stay where the arm is measured now, at once and compliantly; a move of the server ends. Returns at once."""
+
     def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
         """Move smoothly to `pose` on the server; block until there.
 

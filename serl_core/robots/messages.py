@@ -6,6 +6,7 @@ base frame; a twist or wrench is linear then angular, expressed in the base fram
 point. The wrench is what the world exerts on the robot.
 """
 
+import json
 import math
 from enum import Enum
 from typing import Annotated, Any, TypeVar
@@ -62,6 +63,7 @@ class RobotState(Message, frozen=True):
     fault: str | None = None  # the latched cause in STOPPED and FAULT
     lease_epoch: Count = 0  # fencing number of the current lease; 0 when nobody holds it
     gripper_fault: str | None = None  # why the gripper no longer obeys, while the arm goes on
+    pose_epoch: Count = 0  # rises whenever a lease runs out: the arm was left where nobody looked
     is_stale: bool = False  # older than 100 ms: the backend has gone quiet
     truth: SimTruth | None = None  # simulated backend only
     unsafe_thresholds: bool = False  # the arm's own reflexes come later than recommended (SAFETY 1.2)
@@ -86,11 +88,15 @@ class ImpedanceParams(Message, frozen=True):
 
 
 class LeaseRequest(Message, frozen=True):
-    """Acquire (no epoch), renew or release (with the epoch) the right to command the arm."""
+    """Acquire (no epoch), renew or release (with the epoch) the right to command the arm.
+
+    After a holder that died, who acquires must have read the state since: `pose_epoch` is the state's then.
+    """
 
     action: str  # "acquire" | "renew" | "release"
     owner: str
     epoch: Count | None = None
+    pose_epoch: Count | None = None
 
 
 class Lease(Message, frozen=True):
@@ -113,6 +119,7 @@ class StreamCommand(Message, frozen=True):
     pose: Vector7
     reply_after_s: float
     gripper: float | None = None  # 0 closed .. 1 open; None leaves it alone
+    sent_s: float | None = None  # the client's monotonic clock; one that was on its way for too long is refused
 
 
 class PoseCommand(Message, frozen=True):
@@ -120,6 +127,8 @@ class PoseCommand(Message, frozen=True):
 
     epoch: Count
     pose: Vector7
+    sequence: Count | None = None  # as in the stream, whose count it shares
+    sent_s: float | None = None  # as in the stream
 
 
 class MoveCommand(Message, frozen=True):
@@ -170,6 +179,8 @@ class WrenchCommand(Message, frozen=True):
 
     epoch: Count
     wrench: Vector6
+    sequence: Count | None = None  # as in the stream, whose count it shares
+    sent_s: float | None = None  # as in the stream
 
 
 class EpochCommand(Message, frozen=True):
@@ -216,7 +227,16 @@ class Health(Message, frozen=True):
     clock: str  # "real_time" | "lockstep"
     is_simulated: bool
     scene: str | None = None
+    stop_port: Count | None = None  # where a stop has a socket of its own; None: it has none
+    server: str | None = None  # tells this start of the server from others; its stop's socket says the same
     api_version: str = API_VERSION
+
+
+class Stopped(Message, frozen=True):
+    """The answer of the stop's own socket: the stop is latched, and the arm holds from its next control tick."""
+
+    cause: str
+    server: str  # as in `Health`
 
 
 class PictureFormat(Enum):
@@ -269,24 +289,45 @@ def decode(body: bytes | str, kind: type[M]) -> M:
         msgspec.ValidationError: a wrong type, length, name, or a number that is not finite.
         msgspec.DecodeError: not JSON.
     """
-    message = msgspec.json.decode(body, type=kind, strict=True)
+    try:
+        message = msgspec.json.decode(body, type=kind, strict=True)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        field = _first_constant(body)
+        if field is None:
+            raise
+        raise msgspec.ValidationError(f"Expected a finite number - at `$.{field}`") from None
     field = _first_not_finite(message)
     if field is not None:
         raise msgspec.ValidationError(f"Expected a finite number - at `$.{field}`")
     return message
 
 
+def _first_constant(body: bytes | str) -> str | None:
+    """Return where a body that would else be JSON says NaN or Infinity, which JSON has not."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return _first_not_finite(value)
+
+
 def _first_not_finite(value: object, path: str = "") -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else path
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         for i, item in enumerate(value):
             found = _first_not_finite(item, f"{path}[{i}]")
             if found is not None:
                 return found
-    elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            found = _first_not_finite(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, (msgspec.Struct, dict)):
+        for name, item in value.items() if isinstance(value, dict) else _fields(value):
+            found = _first_not_finite(item, f"{path}.{name}" if path else str(name))
             if found is not None:
                 return found
     return None
+
+
+def _fields(value: msgspec.Struct) -> list[tuple[str, Any]]:
+    return [(name, getattr(value, name)) for name in value.__struct_fields__]

@@ -16,6 +16,8 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from serl_core.robots.tls import client_context
+
 CHUNK_BYTES = 65536
 
 
@@ -32,7 +34,7 @@ class Exchange:
     """A connected WebSocket.
 
     Args:
-        url: ws://host:port/path.
+        url: ws://host:port/path, or wss:// for an encrypted one.
         headers: sent with the handshake.
         timeout_s: of the connection and the handshake.
 
@@ -47,6 +49,8 @@ class Exchange:
         self._socket = socket.create_connection((uri.host, uri.port), timeout_s)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if uri.secure:
+                self._socket = client_context().wrap_socket(self._socket, server_hostname=uri.host)
             self._shake_hands(headers, time.monotonic() + timeout_s)
         except BaseException:  # also Ctrl-C: no socket stays open; raised again
             self._socket.close()

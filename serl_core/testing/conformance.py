@@ -47,6 +47,12 @@ def check_robot(robot: Robot, *, lift_m: float = 0.005) -> None:
         left_m = float(distance(np.array(target), np.array(state.tcp_pose))[0])
         assert left_m < lift_m / 2, f"2 s after the target was set the tool is {1e3 * left_m:.1f} mm away from it"
 
+        robot.hold()
+        before = robot.step(robot.state().tcp_pose, 0.3)
+        robot.hold()
+        moved_m = float(distance(np.array(before.tcp_pose), np.array(robot.state().tcp_pose))[0])
+        assert moved_m < 0.002, f"an arm at rest that was told to hold moved by {1e3 * moved_m:.1f} mm"
+
         robot.stop()
         assert robot.state().mode is Mode.STOPPED, "stop() did not latch"
         try:

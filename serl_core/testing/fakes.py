@@ -27,7 +27,7 @@ class CameraFailure(Enum):
 
 
 class FakeRobot:
-    """A kinematic arm in process: each step it covers `gain` of the way to the target, and no dynamics.
+    """A kinematic arm in process: each step that takes time covers `gain` of the way to the target; no dynamics.
 
     It implements `serl_core.robots.interface.Robot`. A call that moves before `connect`, or after
     `close`, fails.
@@ -119,15 +119,22 @@ class FakeRobot:
         )
 
     def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
-        """Go part of the way to `pose`."""
+        """Go part of the way to `pose`; without time for it, set out only."""
         self._begin("step")
         self.replies_after_s.append(reply_after_s)
         self._reference = pose
-        self._go(tuple(interpolate(np.array(self._pose), np.array(pose), self._gain).tolist()), Mode.TRACKING)
+        gain = self._gain if reply_after_s > 0.0 else 0.0
+        self._go(tuple(interpolate(np.array(self._pose), np.array(pose), gain).tolist()), Mode.TRACKING)
         if gripper is not None:
             self._gripper = gripper
         self.clock.advance(reply_after_s)
         return self.state()
+
+    def hold(self) -> None:
+        """Stay at once."""
+        self._begin("hold")
+        self._reference = self._pose
+        self._go(self._pose, Mode.HOLD)
 
     def move(self, pose: Vector7, speed_m_s: float = 0.15, speed_rad_s: float = 0.6) -> RobotState:
         """Go to `pose` at once, or to 2 cm above it when told to fall short."""

@@ -30,14 +30,21 @@ MAX_WEIGHTS_BYTES = 32 * 2**20
 MAX_DEPTH = 16  # of a tree of parameters
 SESSION = re.compile(r"\A[0-9A-Za-z_-]{1,64}\Z")  # becomes part of file names
 
+MAX_DIMENSION = 2**25
+
 _PREFIX = struct.Struct("<4sII")
 TRANSITION_MAGIC = b"SRT1"
 _WEIGHTS_MAGIC = b"SRW1"
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Dimension = Annotated[int, msgspec.Meta(ge=0, le=MAX_DIMENSION)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _Array = NDArray[Any]
 _H = TypeVar("_H", bound=msgspec.Struct)
+
+
+class DamagedRecord(TransportError):
+    """The bytes are not those that were sent or written: another copy of them may be whole."""
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -45,7 +52,7 @@ class _Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     name: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1, max_length=MAX_DEPTH)]
     dtype: Literal["<f4", "<f2", "|u1"]
-    shape: Annotated[tuple[_Count, ...], msgspec.Meta(max_length=6)]
+    shape: Annotated[tuple[_Dimension, ...], msgspec.Meta(max_length=6)]
 
 
 class _TransitionHeader(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -74,8 +81,12 @@ _transition_decoder = msgspec.msgpack.Decoder(_TransitionHeader)
 _weights_decoder = msgspec.msgpack.Decoder(_WeightsHeader)
 
 
-def encode_transition(transition: Transition) -> bytes:
+def encode_transition(transition: Transition, *, is_checked: bool = True) -> bytes:
     """Return the record of one transition, which must have a provenance.
+
+    Args:
+        transition: what to encode.
+        is_checked: False also encodes numbers that are not finite, for a quarantine.
 
     Raises:
         TransportError: a number is not finite, a dtype or session is not allowed, or it is too large.
@@ -90,7 +101,8 @@ def encode_transition(transition: Transition) -> bytes:
     arrays["action",] = transition.action
     arrays.update(_observation_arrays("next_observation", transition.next_observation))
     reward, discount = float(transition.reward), float(transition.discount)
-    _check_numbers(where, (reward, discount, provenance.stamp_s), arrays)
+    if is_checked:
+        _check_numbers(where, (reward, discount, provenance.stamp_s), arrays)
     header = _TransitionHeader(
         session=provenance.session,
         sequence=provenance.sequence,
@@ -127,6 +139,14 @@ def decode_transition(record: bytes | memoryview) -> Transition:
         end=header.end,
         provenance=provenance,
     )
+
+
+def is_whole(record: bytes) -> bool:
+    """Return whether these are the bytes of a record that was written as a transition, without reading it further."""
+    if not _PREFIX.size <= len(record) <= MAX_TRANSITION_BYTES:
+        return False
+    magic, _, checksum = _PREFIX.unpack_from(record)
+    return bool(magic == TRANSITION_MAGIC and zlib.crc32(memoryview(record)[_PREFIX.size :]) == checksum)
 
 
 def encode_weights(weights: PolicyWeights) -> bytes:
@@ -243,13 +263,13 @@ def _unpack(
     magic: bytes, record: bytes | memoryview, decoder: "msgspec.msgpack.Decoder[_H]", limit: int
 ) -> tuple[_H, memoryview]:
     if not _PREFIX.size <= len(record) <= limit:
-        raise TransportError(f"a record of {len(record)} bytes; allowed are {_PREFIX.size} to {limit}")
+        raise DamagedRecord(f"a record of {len(record)} bytes; allowed are {_PREFIX.size} to {limit}")
     found, header_length, checksum = _PREFIX.unpack_from(record)
     if found != magic:
-        raise TransportError(f"a record that starts with {found!r}, not {magic!r}: of another version, or garbage")
+        raise DamagedRecord(f"a record that starts with {found!r}, not {magic!r}: of another version, or garbage")
     body = memoryview(record)[_PREFIX.size :]
     if zlib.crc32(body) != checksum:
-        raise TransportError("a record whose CRC-32 does not match: it was damaged on its way or on disk")
+        raise DamagedRecord("a record whose CRC-32 does not match: it was damaged on its way or on disk")
     if header_length > len(body):
         raise TransportError(f"a header of {header_length} bytes in a record of {len(body)}")
     try:
@@ -267,7 +287,10 @@ def _arrays(parts: Sequence[_Part], payload: memoryview) -> dict[tuple[str, ...]
     start = 0
     for part, size in zip(parts, sizes, strict=True):
         flat = np.frombuffer(payload[start : start + size], dtype=part.dtype)
-        arrays[part.name] = flat.reshape(part.shape)
+        try:
+            arrays[part.name] = flat.reshape(part.shape)
+        except ValueError as error:  # an empty one whose other sides are absurd
+            raise TransportError(f"{'/'.join(part.name)} cannot have the shape {part.shape}: {error}") from None
         start += size
     if len(arrays) != len(parts):
         raise TransportError("a record names an array twice")

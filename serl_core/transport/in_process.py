@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from serl_core.errors import TransportError
+from serl_core.transport.codec import decode_transition
 from serl_core.transport.inbox import Inbox, mismatch
 from serl_core.transport.interface import Hello, LearnerStatus, Params, PolicyWeights
 from serl_core.types import Transition
@@ -95,7 +96,7 @@ class InProcessActorLink:
         self._polled = {hello.session: learner.inbox.status(hello.session)}
         return learner.inbox.status(hello.session)
 
-    def offer(self, transitions: Sequence[Transition]) -> None:
+    def offer(self, transitions: Sequence[Transition], *, after: int | None = None) -> None:
         """See ActorLink."""
         learner = self._learner()
         if learner is None or not transitions:
@@ -103,9 +104,19 @@ class InProcessActorLink:
         first = transitions[0].provenance
         assert first is not None
         self._polled.setdefault(first.session, None)
-        learner.inbox.begin(first.session, self._bases.setdefault(first.session, first.sequence))
+        base = self._bases.setdefault(first.session, first.sequence)
+        if after is None:
+            after = first.sequence - 1
         for transition in transitions:
+            assert transition.provenance is not None
+            sequence = transition.provenance.sequence
+            learner.inbox.begin(first.session, min(base, sequence), after=after, first=sequence)
             learner.inbox.put(transition, _SIZE)
+            after = sequence
+
+    def offer_records(self, session: str, records: Sequence[tuple[int, bytes]], *, after: int) -> None:
+        """See ActorLink."""
+        self.offer([decode_transition(record) for _, record in records], after=after)
 
     def poll(self, timeout_s: float = 0.0) -> LearnerStatus | None:
         """See ActorLink. Never waits: nothing can change while the one thread is here."""

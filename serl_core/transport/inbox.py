@@ -6,6 +6,7 @@ out from `received_sequence`.
 """
 
 import threading
+import uuid
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from serl_core.digests import other_encoder
 from serl_core.transport.interface import LearnerStatus
 from serl_core.types import Transition
 
+MAX_REASON = 1024  # characters
 MAX_BYTES = 64 * 2**20  # of transitions that the learner has not taken yet
 
 
@@ -21,6 +23,12 @@ MAX_BYTES = 64 * 2**20  # of transitions that the learner has not taken yet
 class _Stream:
     received: int = -1
     acked: int = -1
+    rejection: str = ""  # of the one after `received`
+
+    def pass_over(self, sequence: int) -> None:
+        """Go on after `sequence`, unless that is known already."""
+        if sequence > self.received:
+            self.received, self.rejection = sequence, ""
 
 
 class Inbox:
@@ -35,18 +43,29 @@ class Inbox:
         self._untold = 0  # transitions taken since the last report, which does not count them yet
         self._policy_version = 0
         self._progress = (0, 0, False)
-        self._counters = {"received": 0, "duplicate": 0, "rejected": 0}
+        self._counters = {"received": 0, "duplicate": 0, "rejected": 0, "refused": 0}
+        self._learner = uuid.uuid4().hex
 
-    def begin(self, session: str, base: int) -> int:
+    def begin(self, session: str, base: int, *, after: int | None = None, first: int = 0) -> int:
         """Return the sequence that `session` must send next, given that `base` is its oldest unacknowledged.
 
         Everything before `base` is safe on some learner's disk, so a learner that starts afresh goes
-        on from there.
+        on from there. Likewise nothing is missing between `after` and `first`, where they are given.
         """
         with self._changed:
             stream = self._streams.setdefault(session, _Stream())
-            stream.received = max(stream.received, base - 1)
+            stream.pass_over(base - 1)
+            if after is not None and stream.received >= after:
+                stream.pass_over(first - 1)
             return stream.received + 1
+
+    def refuse(self, session: str, sequence: int, reason: str) -> None:
+        """Note that the transition that must come next can never be taken; it stays so until it is passed over."""
+        with self._changed:
+            stream = self._streams[session]
+            if sequence == stream.received + 1 and stream.rejection != reason:
+                stream.rejection = reason[:MAX_REASON]
+                self._counters["refused"] += 1
 
     def put(self, transition: Transition, size: int) -> bool:
         """Keep a transition of `size` bytes for `take`, if it is the next of its session and there is room."""
@@ -58,7 +77,7 @@ class Inbox:
                 return False
             if transition.provenance.sequence != stream.received + 1 or self._bytes + size > self._max_bytes:
                 return False
-            stream.received += 1
+            stream.pass_over(stream.received + 1)
             self._counters["received"] += 1
             self._waiting.append((transition, size))
             self._bytes += size
@@ -66,7 +85,7 @@ class Inbox:
             return True
 
     def count(self, name: str, times: int = 1) -> int:
-        """Add to one of the counters `received`, `duplicate`, `rejected` and return it."""
+        """Add to one of the counters and return it."""
         with self._changed:
             self._counters[name] += times
             return self._counters[name]
@@ -86,7 +105,7 @@ class Inbox:
         with self._changed:
             stream = self._streams.setdefault(session, _Stream())
             stream.acked = max(stream.acked, sequence)
-            stream.received = max(stream.received, sequence)
+            stream.pass_over(sequence)
 
     def restore(self, acked: Mapping[str, int]) -> None:
         """Note what was on disk at start; of what has arrived since, drop the repeats."""
@@ -122,6 +141,8 @@ class Inbox:
                 is_finished=is_finished,
                 session=session,
                 received_sequence=stream.received,
+                rejection=stream.rejection,
+                learner=self._learner,
             )
 
     def counters(self) -> dict[str, int]:

@@ -42,6 +42,8 @@ class LearnerStatus(NamedTuple):
     is_finished: bool = False  # training is over: actors stop
     session: str = ""  # whose sequences these are: a restarted actor still waits for its earlier ones
     received_sequence: int = -1  # up to here in the learner's memory; falls back when the learner restarts
+    rejection: str = ""  # why the learner will never take the next one; the actor puts it into quarantine
+    learner: str = ""  # another one after each start: what was under way to an earlier one is lost
 
 
 @runtime_checkable  # the type checks under pytest ask for it
@@ -51,12 +53,20 @@ class ActorLink(Protocol):
     def connect(self, hello: Hello, timeout_s: float) -> LearnerStatus:
         """Introduce this session. Raises TransportError when refused, or when nobody answers."""
 
-    def offer(self, transitions: Sequence[Transition]) -> None:
+    def offer(self, transitions: Sequence[Transition], *, after: int | None = None) -> None:
         """Send transitions of one session, in order. Returns at once; unacknowledged ones may be offered again.
 
         The first offer of a session starts at its oldest unacknowledged transition. What finds no way
         (no learner, a full queue) is dropped: `LearnerStatus.received_sequence` tells what to offer again.
+
+        Args:
+            transitions: where a number is left out, that one never comes: it is in quarantine.
+            after: the number after which the first of them comes, -1 if all before it are acknowledged or in
+                quarantine; the number before its own if not given.
         """
+
+    def offer_records(self, session: str, records: Sequence[tuple[int, bytes]], *, after: int) -> None:
+        """Do that with transitions as the codec has written them, each with its number: so it costs hardly any time."""
 
     def poll(self, timeout_s: float = 0.0) -> LearnerStatus | None:
         """Return the newest status of a session since its last poll, if any.
@@ -95,7 +105,7 @@ class LearnerLink(Protocol):
         """Replace the weights actors may pull."""
 
     def counters(self) -> Mapping[str, int]:
-        """Return received, duplicate, rejected and connected counts since start."""
+        """Return counts since start: received, duplicate, rejected (messages), refused (transitions), connected."""
 
     def close(self) -> None:
         """Unbind. Safe to call twice."""

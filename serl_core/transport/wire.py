@@ -1,5 +1,10 @@
-"""The small messages between actor and learner; transitions and weights follow them as records of the codec."""
+"""The small messages between actor and learner; transitions and weights follow them as records of the codec.
 
+A message is the CRC-32 of its msgpack, and that: a number that changed on its way could pass over experience.
+"""
+
+import struct
+import zlib
 from typing import Annotated
 
 import msgspec
@@ -7,8 +12,11 @@ import msgspec
 from serl_core.errors import TransportError
 from serl_core.transport.codec import SESSION
 
-PROTOCOL = 1
+PROTOCOL = 2
 
+MAX_HEAD_BYTES = 8192  # no message but its records is larger
+
+_CHECKSUM = struct.Struct("<I")
 _Session = Annotated[str, msgspec.Meta(pattern=SESSION.pattern)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -29,10 +37,15 @@ class Greeting(_Message, frozen=True, tag="greeting"):
 
 
 class Offer(_Message, frozen=True, tag="offer"):
-    """Actor: transitions of `session` from `first` on, a record each; all before `base` are acknowledged."""
+    """Actor: transitions of `session` from `first` on, a record each.
+
+    All before `base` are acknowledged, or never come. Between `after` and `first` none comes any more: those are
+    acknowledged, or the actor keeps them in quarantine.
+    """
 
     session: _Session
     base: _Count
+    after: _Sequence
     first: _Count
 
 
@@ -56,6 +69,8 @@ class Status(_Message, frozen=True, tag="status"):
     is_finished: bool
     session: _Session
     received_sequence: _Sequence
+    rejection: _Text
+    learner: _Text
 
 
 class Weights(_Message, frozen=True, tag="weights"):
@@ -78,13 +93,25 @@ _from_learner = msgspec.msgpack.Decoder(FromLearner)
 
 def encode(message: FromActor | FromLearner) -> bytes:
     """Return the bytes of a message."""
-    return _encoder.encode(message)
+    body = _encoder.encode(message)
+    return _CHECKSUM.pack(zlib.crc32(body)) + body
+
+
+def foreign_protocol(frame: bytes) -> int | None:
+    """Return the protocol of a greeting that is not ours, however the rest of it looks; else None."""
+    try:
+        match msgspec.msgpack.decode(_body(frame)):
+            case ["greeting", int(protocol), *_] if protocol != PROTOCOL:
+                return protocol
+    except (TransportError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    return None
 
 
 def decode_from_actor(frame: bytes) -> FromActor:
     """Return the message. Raises TransportError when it is none."""
     try:
-        return _from_actor.decode(frame)
+        return _from_actor.decode(_body(frame))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TransportError(f"not a message of an actor: {error}") from None
 
@@ -92,6 +119,15 @@ def decode_from_actor(frame: bytes) -> FromActor:
 def decode_from_learner(frame: bytes) -> FromLearner:
     """Return the message. Raises TransportError when it is none."""
     try:
-        return _from_learner.decode(frame)
+        return _from_learner.decode(_body(frame))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TransportError(f"not a message of a learner: {error}") from None
+
+
+def _body(frame: bytes) -> bytes:
+    if not _CHECKSUM.size < len(frame) <= MAX_HEAD_BYTES:
+        raise TransportError(f"a message of {len(frame)} bytes; at most {MAX_HEAD_BYTES} are allowed")
+    body = frame[_CHECKSUM.size :]
+    if _CHECKSUM.unpack_from(frame) != (zlib.crc32(body),):
+        raise TransportError("a message whose CRC-32 does not match: it was damaged on its way, or is none")
+    return body

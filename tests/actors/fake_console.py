@@ -13,11 +13,25 @@ PUSH = (0.0, 0.0, 0.5, 0.0, 0.0, 0.0)
 _sequences = itertools.count(1)
 
 
-def teleop(twist=PUSH, *, operator="ann", engaged=True, sequence=None, age_ms=0.0, gripper=None, hands_back=False):
+JUST_NOW = 1e12  # no older than its arrival, by any clock
+
+
+def teleop(
+    twist=PUSH,
+    *,
+    operator="ann",
+    engaged=True,
+    sequence=None,
+    age_ms=0.0,
+    sent_s=JUST_NOW,
+    gripper=None,
+    hands_back=False,
+):
     return TeleopInput(
         operator=operator,
         sequence=next(_sequences) if sequence is None else sequence,
         age_ms=age_ms,
+        sent_s=sent_s,
         twist=twist,
         gripper=gripper,
         engaged=engaged,

@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.teleop.interface import TeleopCommand
 from examples.ram_insertion import CONFIG, TASK
+from serl_core.clock import Rate
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.testing.fakes import FakeRobot
 
@@ -33,9 +34,11 @@ def command(value, *, is_engaged=True, hands_back=False):
 
 
 def open_env(robot=None, **changes):
-    """Return an open environment of the RAM task, with `changes` to its config, on the kinematic arm."""
+    """Return an open environment of the RAM task, with `changes` to its config, on the kinematic arm and its clock."""
     task = dataclasses.replace(TASK, config=dataclasses.replace(CONFIG, **changes))
-    env = ArmEnv(task, robot or FakeRobot(CONFIG.reset.pose, CONFIG.target_pose))
+    robot = robot or FakeRobot(CONFIG.reset.pose, CONFIG.target_pose)
+    rate = Rate(CONFIG.control_hz, robot.clock)
+    env = ArmEnv(task, robot, rate=rate, now=robot.clock, sleep=robot.clock.advance)
     env.open()
     return env
 

@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
+from actors.absence import Absence
 from actors.classifier_data import (
     LET_GO_S,
     MAX_EPISODES_IN_VAIN,
@@ -11,6 +13,7 @@ from actors.classifier_data import (
     handled_episode,
     record_frames,
     scripted_episode,
+    surviving,
     trusted,
     truth_label,
 )
@@ -18,7 +21,7 @@ from examples.ram_insertion import CONFIG, TASK
 from serl_core.clock import ManualClock, Rate
 from serl_core.data.labelled_frames import LabelledFrames, count_labels, load_folders, load_labelled
 from serl_core.envs.vision import Sight
-from serl_core.errors import ConfigError, DataError, RobotError, RobotFault, SerlError
+from serl_core.errors import CameraFault, ConfigError, DataError, RobotAway, RobotError, RobotFault, SerlError
 from serl_core.robots.messages import Mode
 from serl_core.testing.fakes import FakeRobot
 from tests.actors.fakes import ListedTeleop, command
@@ -136,6 +139,92 @@ def test_any_other_refusal_ends_the_recording():
     robot.step = gone
     with pytest.raises(RobotError, match="no answer"):
         recorder(robot).run(targets(0.1))
+
+
+def test_a_hold_is_the_robot_s_own_and_the_state_is_of_after_it():
+    """It sent a target to where the arm was measured: one that comes late, or that the robot refuses, holds nothing."""
+    robot = fake_robot()
+    recording = recorder(robot)
+    recording.run(targets(0.06))
+    recording.hold()
+    assert robot.calls[-1] == "hold"
+    assert recording.now() == robot.state()
+
+
+class AwayAtTimes:
+    """Vision and label of a recorder whose robot is away when asked for."""
+
+    def __init__(self, clock):
+        self.robot = FakeRobot(CONFIG.reset.pose, CONFIG.target_pose, clock=clock)
+        self.robot.connect()
+        self.sees_again_s = 0.0
+        self.clock = clock
+        self.vision = PoseVision(self.robot)
+        self.vision.look, self._look = self.look, self.vision.look
+
+    def look(self):
+        if self.clock() < self.sees_again_s:
+            raise CameraFault("no picture")
+        return self._look()
+
+    def leave(self, away):
+        """Be away at the next step, and blind for a moment after it."""
+        step = self.robot.step
+
+        def away_once(*_):
+            self.robot.step = step
+            self.sees_again_s = self.clock() + 4.0
+            raise away
+
+        self.robot.step = away_once
+
+
+@pytest.mark.parametrize("status", [0, 503, 409], ids=["gone", "quiet", "started anew"])
+def test_a_robot_that_was_away_costs_the_episode_and_not_the_recording(tmp_path, status):
+    """A robot server that was started anew ended the recording of frames."""
+    clock = ManualClock()
+    place = AwayAtTimes(clock)
+    recording = FrameRecorder(
+        TASK, place.robot, place.vision, truth_label, is_lockstep=True, sleep=clock.advance
+    )
+    absence = Absence(place.robot, now=clock, sleep=clock.advance)
+    episode = surviving(scripted_episode(TASK, recording, seed=3), recording, absence)
+    place.leave(RobotAway("it is away", status=status))
+    assert record_frames(episode, Wanted(3, 9), tmp_path).positives >= 3
+    assert absence.count == 1
+    assert place.robot.calls[place.robot.calls.index("close") :][:2] == ["close", "connect"]
+
+
+def test_a_robot_that_stays_away_ends_the_recording_with_the_reason(tmp_path):
+    clock = ManualClock()
+    robot = fake_robot()
+
+    def away(*_):
+        raise RobotAway("it is away")
+
+    recording = recorder(robot)
+    robot.state = robot.step = away
+    episode = surviving(lambda _: recording.run(targets(0.1)), recording, Absence(robot, now=clock, sleep=clock.advance))
+    with pytest.raises(RobotAway, match="it is away .for more than 60 s"):
+        record_frames(episode, Wanted(3, 9), tmp_path)
+
+
+def test_old_readings_are_no_frames():
+    robot = fake_robot()
+    step = robot.step
+    robot.step = lambda *arguments: msgspec.structs.replace(step(*arguments), is_stale=True)
+    with pytest.raises(RobotAway, match="gone quiet"):
+        recorder(robot).run(targets(0.1))
+
+
+def test_cameras_that_do_not_come_back_are_a_fault():
+    clock = ManualClock()
+    place = AwayAtTimes(clock)
+    place.sees_again_s = 1e9
+    recording = FrameRecorder(TASK, place.robot, place.vision, truth_label, is_lockstep=True, sleep=clock.advance)
+    with pytest.raises(CameraFault):
+        recording.await_sight()
+    assert clock() == pytest.approx(10.0)
 
 
 def test_no_target_leaves_the_safety_box():

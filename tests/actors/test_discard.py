@@ -45,5 +45,5 @@ def test_a_button_that_stays_down_throws_one_demonstration_away():
     seen = []
     for _ in range(5):
         assert np.all(device.read().action == 0.0)
-        seen.append(device.is_new)
+        seen.append(device.take())
     assert seen == [False, True, False, False, True]

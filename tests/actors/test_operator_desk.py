@@ -1,6 +1,7 @@
 import pytest
 
-from actors.operator_desk import VETO_S, OperatorDesk
+from actors.episode_labels import VETO_S
+from actors.operator_desk import OperatorDesk
 from serl_core.clock import ManualClock
 from serl_core.operator.messages import (
     Label,
@@ -44,7 +45,7 @@ class Rig:
         self.desk = OperatorDesk(
             now=self.clock,
             free=self.freed.append,
-            deny=lambda: self.denied.append(True),
+            deny=lambda veto: self.denied.append(veto.episode),
             picture=lambda request: PICTURE if request.name == "wrist" else None,
             **options,
         )
@@ -93,7 +94,8 @@ def test_what_was_pushed_before_the_pause_ended_is_no_loss_after_it(rig):
 
 def test_where_no_browser_may_steer_an_engaged_command_says_so(rig):
     rig.desk.can_steer = False
-    assert rig.say(teleop()) == ["this actor takes no commands from a browser"]
+    rig.desk.why_not_steer = "it has two arms"
+    assert rig.say(teleop()) == ["this actor takes no commands from a browser: it has two arms"]
     assert rig.say(teleop(engaged=False)) == []
     assert rig.desk.steer() is None
 
@@ -131,7 +133,7 @@ def test_a_veto_counts_for_one_second_and_for_its_episode(rig):
     assert "too late" in rig.say(Veto(operator="ann", session="s", episode=2))[0]
     rig.clock.advance(VETO_S)
     rig.say(Veto(operator="ann", session="s", episode=3))
-    assert rig.denied == [True]
+    assert rig.denied == [3]
     assert "too late" in rig.say(Veto(operator="bob", session="s", episode=3))[0]
     assert rig.desk.settle("s", 3)
     assert not rig.desk.settle("s", 3)

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from actors.operator_link import GONE_S, MAX_CONSOLES, WAITING, OperatorLink, _Console
+from actors.operator_link import MAX_CONSOLES, OperatorLink
+from actors.operator_mail import GONE_S, WAITING
 from serl_core.clock import ManualClock
 from serl_core.errors import DataError
 from serl_core.operator.messages import OperatorNotice, Pause, RecordProgress, Resume
@@ -46,6 +47,13 @@ def test_the_file_is_the_owners_alone_says_where_the_actor_is_and_goes_with_it(t
         assert found["address"].startswith("tcp://127.0.0.1:")
         assert len(bytes.fromhex(found["token"])) == 32
     assert list(rig.path.parent.iterdir()) == []
+
+
+def test_the_file_names_the_robot_server_that_the_actor_commands(tmp_path):
+    rig = Rig(tmp_path, robot="http://127.0.0.1:5001", server="abc")
+    with rig.link:
+        found = json.loads(rig.path.read_text())
+    assert (found["robot"], found["server"]) == ("http://127.0.0.1:5001", "abc")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -159,10 +167,9 @@ def test_there_are_not_more_consoles_than_allowed(rig):
 def test_while_the_thread_cannot_send_the_oldest_words_are_dropped_and_nobody_waits(tmp_path):
     """The control loop calls `tell`: it may never be held up."""
     rig = Rig(tmp_path)
-    rig.link._consoles = {b"slow": _Console(0.0)}
+    rig.link._mail.add(b"slow", 0.0)
     for number in range(WAITING + 5):
         rig.link.tell(notice(str(number)))
-    assert [said.text for said in rig.link._waiting][:2] == ["5", "6"]
     assert rig.link.counters()["dropped"] == 5
 
 

@@ -46,6 +46,23 @@ def test_the_age_counts_from_the_persons_hand(rig):
     assert rig.steering.read() == Lost("ann")
 
 
+def test_a_command_that_waited_while_the_actor_stood_still_is_as_old_as_that(rig):
+    """It was new when it arrived: a process that was suspended for a second moved the arm once more."""
+    sent_s = rig.clock()
+    rig.take(sent_s=sent_s)
+    assert rig.steering.read().is_engaged
+    rig.clock.advance(1.0)
+    rig.take(sent_s=sent_s + 0.03)
+    assert rig.steering.read() == Lost("ann")
+    assert rig.steering.read() is None
+
+
+def test_a_clock_that_is_ahead_makes_no_command_younger_than_its_arrival(rig):
+    rig.take(sent_s=rig.clock() + 1000.0)
+    rig.clock.advance(MAX_AGE_S + 1e-3)
+    assert rig.steering.read() == Lost("ann")
+
+
 def test_an_engaged_command_that_arrives_too_old_is_no_intervention(rig):
     rig.take(age_ms=201.0)
     assert rig.steering.read() is None
@@ -127,3 +144,11 @@ def test_after_forgetting_the_commands_from_before_are_no_loss(rig):
     assert rig.steering.read() is None
     assert rig.take(operator="bob") is None
     assert rig.steering.read().operator == "bob"
+
+
+def test_the_age_of_the_newest_command_also_once_it_is_too_old_to_act(rig):
+    assert rig.steering.age_s() is None
+    rig.take(age_ms=50)
+    rig.clock.advance(MAX_AGE_S)
+    rig.steering.read()
+    assert rig.steering.age_s() == pytest.approx(MAX_AGE_S + 0.05)

@@ -7,7 +7,8 @@ import pytest
 from actors.actor import ActorLoop, Verdict
 from actors.operator_desk import OperatorDesk
 from actors.remote import ActorLog, RemoteActor
-from actors.spool import Spool, SpooledSender
+from actors.spool import Spool
+from actors.spooled_sender import SpooledSender
 from actors.step_reports import StepReports
 from examples.ram_insertion import CONFIG
 from serl_core.cli.report_vision import VERDICTS
@@ -320,7 +321,9 @@ def test_a_success_reaches_the_spool_as_a_person_has_judged_it(make_rig, is_veto
 
     def step_and_veto():
         if ended and rig.loop.sequence == ended[0] + 5:
-            assert rig.spool.counters()["made"] == ended[0]  # nothing of it can be acknowledged yet
+            assert rig.spool.counters()["made"] == rig.loop.sequence  # on the disk: a kill loses none
+            rig.take()
+            assert [t.provenance.sequence for t in rig.received] == list(range(ended[0]))  # not the success yet
             if is_vetoed:
                 list(rig.desk.receive(Veto(operator="ann", session="test", episode=0), rig.clock()))
         return step()

@@ -1,17 +1,20 @@
 import dataclasses
 
 import jax
+import msgspec
 import numpy as np
 import pytest
 
 from actors.seeing import vision_for
 from examples.ram_insertion import CONFIG
 from serl_core.agents.acting_classifier import ClassifierFacts, save_classifier
+from serl_core.agents.classifier_gate import MEASURE
 from serl_core.agents.reward_classifier import ClassifierConfig, ClassifierTraining
 from serl_core.config import ObservationConfig, RewardConfig, RewardKind
 from serl_core.errors import ConfigError, DataError
 from serl_core.image_config import CameraConfig, EncoderConfig, EncoderKind, ImageMode
 from serl_core.networks.perception import perception_for
+from serl_core.statistics import Rate
 from serl_core.testing.fakes import FakeRobot
 
 JUDGED = RewardConfig(kind=RewardKind.CLASSIFIER)
@@ -26,7 +29,12 @@ def task(reward=None, **encoder):
     return dataclasses.replace(CONFIG, observation=observation, reward=reward or CONFIG.reward)
 
 
-def classifier(folder, *, encoder=None):
+def measured(count, total=200):
+    """Return what `serl classifier train` writes of failures that the classifier took for successes."""
+    return {MEASURE: msgspec.to_builtins(Rate.of(count, total))}
+
+
+def classifier(folder, *, encoder=None, metrics=None):
     network = ClassifierConfig(embeddings=2, hidden=8)
     facts = ClassifierFacts(
         task="ram_insertion",
@@ -37,7 +45,7 @@ def classifier(folder, *, encoder=None):
         config=network,
         threshold=0.7,
         frames=2,
-        metrics={},
+        metrics=measured(0) if metrics is None else metrics,
     )
     params = ClassifierTraining(SHAPES, network).init(key=jax.random.key(0)).params
     save_classifier(folder / "classifier.safetensors", jax.tree.map(np.asarray, params), facts)
@@ -112,3 +120,13 @@ def test_a_classifier_that_is_not_there_is_named(tmp_path):
     config = task(JUDGED)
     with pytest.raises(DataError, match=r"none\.safetensors"):
         vision_for(config, perception_for(config), classifier=tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(("metrics", "words"), [(measured(3), "3 of 200"), ({}, "no episode without a success")])
+def test_a_classifier_that_rewards_failures_is_refused_unless_it_is_wanted_all_the_same(tmp_path, metrics, words):
+    config = task(JUDGED)
+    path = classifier(tmp_path, metrics=metrics)
+    with pytest.raises(ConfigError, match=rf"{words}.*--allow-poor-classifier"):
+        vision_for(config, perception_for(config), classifier=path)
+    vision = vision_for(config, perception_for(config), classifier=path, allow_poor_classifier=True)
+    assert vision.success_threshold == 0.7

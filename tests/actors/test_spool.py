@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.spool import MAX_IN_FLIGHT_BYTES, MAX_OFFERED_PER_PUMP, Spool, SpooledSender
+from actors.spool import Spool
+from actors.spooled_sender import MAX_IN_FLIGHT_BYTES, MAX_OFFERED_PER_PUMP, SpooledSender
 from serl_core.clock import ManualClock
 from serl_core.errors import DataError, TransportError
-from serl_core.testing.episodes import assert_same_transitions, make_episode
+from serl_core.testing.episodes import STATE_SPEC, assert_same_transitions, make_episode
 from serl_core.transport.codec import decode_transition, encode_transition
 from serl_core.transport.in_process import InProcessHub
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
+from serl_core.types import EndReason
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def hello(session="session"):
 
 def is_balanced(spool):
     counts = spool.counters()
-    return counts["made"] == counts["acknowledged"] + counts["spooled"] + counts["dropped"]
+    return counts["made"] == counts["acknowledged"] + counts["spooled"] + counts["quarantined"] + counts["dropped"]
 
 
 def test_what_is_not_acknowledged_stays_in_order(spool):
@@ -38,7 +40,7 @@ def test_what_is_not_acknowledged_stays_in_order(spool):
         spool.append(step)
     spool.acknowledge("session", 2)
     assert_same_transitions([decode_transition(row.record) for row in spool.pending(10)], steps[3:])
-    assert spool.counters() == {"made": 6, "acknowledged": 3, "spooled": 3, "dropped": 0}
+    assert spool.counters() == {"made": 6, "acknowledged": 3, "spooled": 3, "quarantined": 0, "dropped": 0}
 
 
 def test_an_acknowledgement_touches_its_own_session_only(spool):
@@ -73,7 +75,7 @@ def test_a_full_spool_says_so_and_drops_nothing_in_silence(tmp_path, caplog):
         assert [level for level in ("50 %", "80 %") if caplog.text.count(level) == 1] == ["50 %", "80 %"]
         with pytest.raises(TransportError, match=r"full .10 transitions"):
             spool.append(steps[10])
-        assert spool.counters() == {"made": 11, "acknowledged": 0, "spooled": 10, "dropped": 1}
+        assert spool.counters() == {"made": 11, "acknowledged": 0, "spooled": 10, "quarantined": 0, "dropped": 1}
         spool.acknowledge("session", 0)
         assert not spool.is_full
 
@@ -87,11 +89,112 @@ def test_a_spool_is_bounded_in_bytes_too(tmp_path):
         assert spool.is_full
 
 
-def test_a_number_that_is_not_finite_is_refused_and_counted(spool):
-    with pytest.raises(TransportError, match="not finite"):
-        spool.append(make_episode()[0]._replace(action=np.full(2, np.nan, np.float32)))
+def test_a_number_that_is_not_finite_is_kept_in_quarantine_and_the_rest_goes_on(tmp_path):
+    """It ended the actor."""
+    steps = make_episode(steps=4)
+    steps[1] = steps[1]._replace(action=np.full(2, np.nan, np.float32))
+    path, hub = tmp_path / "spool.sqlite", InProcessHub()
+    learner = hub.open_learner("cafe")
+    with Spool(path, digest="cafe") as spool:
+        sender = SpooledSender(spool, hub.actor())
+        sender.connect(hello(), 1.0)
+        for step in steps:
+            sender.send(step)
+            sender.pump()
+        assert_same_transitions(learner.receive(0.0), [steps[0], *steps[2:]])
+        learner.acknowledge("session", 3)
+        sender.pump()
+        assert spool.counters() == {"made": 4, "acknowledged": 3, "spooled": 0, "quarantined": 1, "dropped": 0}
+    with Spool(path, digest="cafe") as spool:
+        ((session, sequence, reason, record),) = spool.quarantined()
+        assert (session, sequence) == ("session", 1)
+        assert "not finite" in reason
+        assert np.float32(np.nan).tobytes() in record
+
+
+def test_a_transition_that_the_learner_refuses_is_never_sent_again_and_the_rest_goes_on(spool):
+    hub = InProcessHub()
+    learner = hub.open_learner("cafe")
+    put = learner.inbox.put
+
+    def refuse_the_third(transition, size):
+        if transition.provenance.sequence == 2:
+            learner.inbox.refuse("session", 2, "no such action")
+            return False
+        return put(transition, size)
+
+    learner.inbox.put = refuse_the_third
+    sender = SpooledSender(spool, hub.actor())
+    sender.connect(hello(), 1.0)
+    steps = make_episode(steps=6)
+    for step in steps:
+        sender.send(step)
+    for _ in range(3):
+        sender.pump()
+    assert_same_transitions(learner.receive(0.0), steps[:2] + steps[3:])
+    assert [(row.sequence, row.reason) for row in spool.quarantined()] == [(2, "no such action")]
+    assert spool.counters()["spooled"] == 5
     assert is_balanced(spool)
-    assert spool.counters()["dropped"] == 1
+
+
+def test_what_the_disk_has_changed_goes_into_quarantine(spool):
+    """It would have been sent again for ever."""
+    for step in make_episode(steps=3):
+        spool.append(step)
+    spool._execute("UPDATE transitions SET record = zeroblob(100) WHERE sequence = 1")
+    sender = SpooledSender(spool, link := Recorder())
+    spool._bytes = sum(len(row.record) for row in spool.pending(9))
+    sender.pump()
+    assert link.offers == [[0, 2]]
+    assert [(row.sequence, row.reason) for row in spool.quarantined()] == [(1, "the disk has changed it")]
+
+
+def test_the_quarantine_is_bounded(spool, monkeypatch):
+    monkeypatch.setattr("actors.spool.MAX_QUARANTINED", 2)
+    for step in make_episode(steps=3):
+        spool.quarantine(step, "why not")
+    assert spool.counters() == {"made": 3, "acknowledged": 0, "spooled": 0, "quarantined": 2, "dropped": 1}
+
+
+def test_an_actor_whose_first_transition_is_not_of_the_task_ends_and_a_later_one_is_kept_aside(tmp_path):
+    steps = make_episode(steps=3)
+    odd = steps[1]._replace(action=np.zeros(3, np.float32))
+    with Spool(tmp_path / "one", digest="cafe") as spool:
+        sender = SpooledSender(spool, Recorder(), spec=STATE_SPEC)
+        with pytest.raises(TransportError, match=r"action has shape \[3\], the task's is \[2\]"):
+            sender.send(odd)
+        assert len(spool.quarantined()) == 1
+    with Spool(tmp_path / "two", digest="cafe") as spool:
+        sender = SpooledSender(spool, Recorder(), spec=STATE_SPEC)
+        sender.send(steps[0])
+        sender.send(odd)
+        sender.send(steps[2])
+        assert spool.counters() == {"made": 3, "acknowledged": 0, "spooled": 2, "quarantined": 1, "dropped": 0}
+
+
+def test_what_is_under_way_is_offered_again_ever_more_rarely_until_there_is_progress(spool):
+    """On a slow line all of it was sent each second, and hardly any of it arrived."""
+    hub, clock = InProcessHub(), ManualClock()
+    learner = hub.open_learner("cafe")
+    sender = SpooledSender(spool, hub.actor(), clock=clock)
+    sender.connect(hello(), 1.0)
+    put, learner.inbox.put = learner.inbox.put, lambda *_: False
+    for step in make_episode(steps=2):
+        sender.send(step)
+    offered_s = []
+    for tick in range(400):
+        before = sender.counters()["sent"]
+        learner.report(tick, tick)
+        sender.pump()
+        if sender.counters()["sent"] > before:
+            offered_s.append(clock())
+        clock.advance(0.1)
+    assert np.diff(offered_s) == pytest.approx([1, 2, 4, 8, 16], abs=0.25)
+    learner.inbox.put = put
+    clock.advance(17.0)
+    learner.report(400, 400)
+    sender.pump()
+    assert len(learner.receive(0.0)) == 2
 
 
 def test_a_file_that_is_no_spool_is_named(tmp_path):
@@ -134,14 +237,62 @@ def test_a_killed_actor_has_lost_nothing_that_it_kept(tmp_path):
         assert len(sequences) - kept in (0, 1)
 
 
+def test_what_is_held_back_is_kept_and_offered_with_all_after_it_when_it_is_released(spool):
+    steps = make_episode(steps=6)
+    sender = SpooledSender(spool, link := Recorder())
+    for step in steps:
+        sender.send(step, is_held=step.provenance.sequence in (2, 4))
+    sender.pump()
+    assert link.offers == [[0, 1]]
+    assert (spool.counters()["spooled"], sender.unreceived) == (6, 6)
+    sender.release(steps[4])
+    sender.pump()
+    assert link.offers == [[0, 1]]
+    sender.release(steps[2])
+    sender.pump()
+    assert link.offers == [[0, 1], [2, 3, 4, 5]]
+
+
+def test_what_is_amended_takes_the_place_of_the_former_on_the_disk(spool, tmp_path):
+    steps = make_episode(steps=3)
+    sender = SpooledSender(spool, Recorder())
+    for step in steps:
+        sender.send(step, is_held=step is steps[1])
+    amended = steps[1]._replace(reward=0.0, discount=1.0, end=EndReason.OPERATOR_STOP)
+    sender.release(steps[1], amended)
+    spool.close()
+    with Spool(tmp_path / "spool.sqlite", digest="cafe") as spool:
+        rows = spool.pending(9)
+        assert_same_transitions([decode_transition(row.record) for row in rows], [steps[0], amended, steps[2]])
+        assert is_balanced(spool)
+
+
+def test_an_amendment_counts_with_the_bytes_that_it_has(tmp_path):
+    (step,) = make_episode(steps=1)
+    with Spool(tmp_path / "spool.sqlite", digest="cafe", max_bytes=len(encode_transition(step)) + 1) as spool:
+        spool.append(step)
+        assert not spool.is_full
+        picture = {"wrist": np.zeros((4, 4, 3), np.uint8)}
+        spool.amend(step._replace(observation=step.observation._replace(images=picture)))
+        assert spool.is_full
+
+
+def test_there_is_nothing_to_amend_once_it_is_acknowledged(spool):
+    (step,) = make_episode(steps=1)
+    spool.append(step)
+    spool.acknowledge("session", 0)
+    with pytest.raises(DataError, match="no transition 0 of session session"):
+        spool.amend(step)
+
+
 class Recorder:
     """An ActorLink that notes what it is offered."""
 
     def __init__(self):
         self.offers = []
 
-    def offer(self, transitions):
-        self.offers.append([t.provenance.sequence for t in transitions])
+    def offer_records(self, session, records, *, after):
+        self.offers.append([number for number, _ in records])
 
     def poll(self, timeout_s=0.0):
         return None

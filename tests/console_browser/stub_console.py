@@ -30,6 +30,7 @@ ROBOT = {
     "mode": "tracking",
     "fault": None,
     "is_stale": False,
+    "lease_epoch": 7,
 }
 STEP = {
     "kind": "step",
@@ -80,6 +81,7 @@ class StubConsole:
         self.episodes: list[dict] = []
         self.undone: list[dict] = []
         self.evaluation: dict | None = None
+        self.help: dict = {"corrected": [], "count": 0, "spread": None, "episodes_not_alone": 0}
         self.robot_answers = True  # to a stop
         self.thumbnail: bytes | None = None
         self.burden_s = 0.0  # by which every GET but the page's waits
@@ -95,6 +97,7 @@ class StubConsole:
             Route("/runs", self._runs),
             Route("/episodes", self._episodes),
             Route("/episodes/{name}/thumbnail.jpg", self._thumbnail),
+            Route("/help", self._help),
             Route("/evaluation", self._evaluation),
             WebSocketRoute("/ws", self._ws),
         ]
@@ -212,6 +215,9 @@ class StubConsole:
 
     async def _episodes(self, request: Request) -> Response:
         return await self._get(request, {"episodes": self.episodes, "can_undo": bool(self.undone)})
+
+    async def _help(self, request: Request) -> Response:
+        return await self._get(request, self.help)
 
     async def _evaluation(self, request: Request) -> Response:
         return await self._get(request, {"evaluation": self.evaluation, "clips": []})

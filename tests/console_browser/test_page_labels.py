@@ -100,3 +100,23 @@ def test_help_is_asked_for_when_the_critics_differ_and_the_threshold_can_be_move
     page.wait("#notices", "Help now")
     page.run("const e = document.getElementById('ask-spread'); e.value = 1.5; e.dispatchEvent(new Event('input'))")
     page.wait("#cue", "No help needed")
+
+
+def test_where_people_helped_and_whether_help_is_needed_outlast_a_reload(page, stub):
+    steps = [[3, 0.51, 0.01], [4, 0.5, 0.0]]
+    stub.help = {"corrected": steps, "count": 7, "spread": 0.8, "episodes_not_alone": 2}
+    page.open(stub.link).wait_connected()
+    for _ in range(2):
+        page.click("#tab-ask")
+        page.wait("#ask", "7 corrected steps in this run, the last 2 of them shown")
+        page.wait("#cue", "Help now: the critics differ by 0.80")
+        page.driver.refresh()
+
+
+def test_the_ask_panel_follows_the_run_while_it_is_looked_at(page, stub):
+    page.open(stub.link).wait_connected()
+    page.click("#tab-ask")
+    page.wait("#ask", "0 corrected steps")
+    stub.help = {"corrected": [[3, 0.5, 0.0]], "count": 1, "spread": None, "episodes_not_alone": 25}
+    page.wait("#ask", "1 corrected step")
+    page.wait("#cue", "no success alone in 25 episodes")

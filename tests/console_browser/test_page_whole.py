@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -101,7 +102,17 @@ def test_keys_move_the_arm_and_the_steps_are_stored_as_interventions(acting, who
     corrected = calmly(acting, whole, lower)
     assert len(corrected) >= 2
     assert max(transition.action[2] for transition in corrected) == pytest.approx(1.0)  # down along the tool
+    acting.click("#tab-ask")
+    wait_for(lambda: corrected_steps(acting) >= len(corrected), "the corrected steps, out of the actor's log")
+    acting.driver.refresh()
+    acting.click("#tab-ask")
+    wait_for(lambda: corrected_steps(acting) >= len(corrected), "the same after a reload")
     assert acting.errors() == []
+
+
+def corrected_steps(page):
+    found = re.search(r"(\d+) corrected steps", page.text("#ask"))
+    return int(found[1]) if found else 0
 
 
 def test_a_frozen_tab_brings_the_arm_to_rest_and_pauses(acting, whole):

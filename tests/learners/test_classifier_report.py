@@ -7,13 +7,13 @@ from serl_core.errors import DataError
 from serl_core.statistics import Rate
 
 
-def episode(labels, step=None):
+def episode(labels, step=None, z_m=0.0):
     count = len(labels)
+    poses = np.zeros((count, 7))
+    poses[:, 2] = z_m
     success = np.array([letter == "#" for letter in labels])
     images = {"wrist": np.zeros((count, 16, 16, 3), np.uint8)}
-    return LabelledFrames(
-        "ram", images, success, np.arange(count) if step is None else np.array(step), np.zeros((count, 7))
-    )
+    return LabelledFrames("ram", images, success, np.arange(count) if step is None else np.array(step), poses)
 
 
 def test_the_rule_does_not_reach_over_the_end_of_an_episode_or_a_gap():
@@ -28,6 +28,24 @@ def test_episodes_with_a_false_success_are_counted_once():
     episodes = [episode("...."), episode("...."), episode("##")]
     report = assess(episodes, np.array([0.9] * 4 + [0.1] * 4 + [0.9] * 2), frames=2, threshold=0.5)
     assert report.false_success == Rate.of(1, 2)
+
+
+def test_failures_that_would_have_ended_as_successes_are_counted_by_episode():
+    """A success's own approach, and single frames, end no failure."""
+    episodes = [episode("...."), episode("...."), episode("...."), episode("..##")]
+    probability = np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9])
+    report = assess(episodes, probability, frames=2, threshold=0.5)
+    assert report.failure_called_success == Rate.of(1, 3)
+    assert "episodes without a success that would have ended as one, heights included: 1/3" in report.lines()[-1]
+
+
+@pytest.mark.parametrize(("tcp_z_m", "count"), [(None, 1), ((0.05, 0.11), 1), ((0.05, 0.09), 0), ((0.105, 0.2), 0)])
+def test_what_the_heights_rule_out_ends_no_failure(tcp_z_m, count):
+    """With the tool at 0.10 m in all frames but one, where it is at 0.11 m: never two in a row above 0.105 m."""
+    failure = episode("...", z_m=np.array([0.10, 0.11, 0.10]))
+    report = assess([failure], np.full(3, 0.9), frames=2, threshold=0.5, tcp_z_m=tcp_z_m)
+    assert report.failure_called_success == Rate.of(count, 1)
+    assert report.false_success == Rate.of(1, 1)
 
 
 def test_the_threshold_is_chosen_by_the_rule_on_negative_frames_alone():

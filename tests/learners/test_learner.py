@@ -126,7 +126,7 @@ def test_a_finished_run_leaves_its_policy_and_tells_the_actors(desk):
     assert saved.facts["sac"]["gamma"] == SAC.gamma
     jax.tree.map(np.testing.assert_array_equal, saved.params, dict(desk.run.trainer.final_policy().params))
     assert desk.records("event")[-1]["event"] == "finished"
-    assert desk.run.checkpoints.newest(desk.run.trainer.arrays()).facts["trained_env_steps"] == 60
+    assert desk.run.checkpoints.newest().facts["trained_env_steps"] == 60
 
 
 def test_the_utd_ratio_that_is_told_is_counted(desk, monkeypatch):

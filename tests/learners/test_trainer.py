@@ -17,7 +17,7 @@ def everything(run):
     """All that a run has learned, as bytes."""
     weights = run.trainer.policy_weights().params, run.trainer.final_policy().params
     run.trainer.save()
-    checkpoint = run.checkpoints.newest(run.trainer.arrays())
+    checkpoint = run.checkpoints.newest()
     facts = {name: checkpoint.facts[name] for name in ("env_steps", "trained_env_steps", "rng", "inserted", "updates")}
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((weights, checkpoint.arrays))], facts
 

@@ -25,6 +25,7 @@ GAINS = {
 VALID: dict[str, dict[str, Any]] = {  # one body per route; epoch 1 is the fixture's lease
     "/v1/lease": {"action": "renew", "owner": "test", "epoch": 1},
     "/v1/pose": {"epoch": 1, "pose": list(HOME)},
+    "/v1/hold": {"epoch": 1},
     "/v1/wrench": {"epoch": 1, "wrench": [5.0, 0.0, 0.0, 0.0, 0.0, 1.0]},
     "/v1/move": {"epoch": 1, "pose": list(HOME), "speed_m_s": 0.1, "speed_rad_s": 0.5},
     "/v1/joint_reset": {"epoch": 1},
@@ -150,7 +151,8 @@ def test_bad_bodies_on_every_route_change_nothing_bit_for_bit():
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
-        ('{"epoch": 1, "pose": [0.5, 0, 0.3, NaN, 0, 0, 0]}', 400, None),
+        ('{"epoch": 1, "pose": [0.5, 0, 0.3, NaN, 0, 0, 0]}', 422, "pose[3]"),
+        ('{"epoch": 1, "pose": [0.5, 0, 0.3, 1, 0, -Infinity, 0]}', 422, "pose[5]"),
         ('{"epoch": 1, "pose": [0.5, 0, 0.3, 1e999, 0, 0, 0]}', 422, "pose[3]"),
         ('{"epoch": 1, "pose": [0.5, 0, 0.3, true, 0, 0, 0]}', 422, "pose[3]"),
         ('{"epoch": 1, "pose": [0.5, 0, 0.3, "1", 0, 0, 0]}', 422, "pose[3]"),

@@ -47,7 +47,8 @@ class Rig:
         self.sequence = 0
 
     def acquire(self) -> int:
-        return self.service.lease(LeaseRequest(action="acquire", owner="test")).epoch
+        pose_epoch = self.service.state().pose_epoch
+        return self.service.lease(LeaseRequest(action="acquire", owner="test", pose_epoch=pose_epoch)).epoch
 
     def step(self, dx: float = 0.0, reply_after_s: float = 0.1, gripper: float | None = None) -> None:
         self.sequence += 1

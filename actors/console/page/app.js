@@ -10,7 +10,7 @@ import { armLabels } from "./labels.js";
 import { notify } from "./notices.js";
 import { armRecord } from "./record.js";
 import { Socket } from "./socket.js";
-import { Store } from "./state.js";
+import { Store, controlOf } from "./state.js";
 import { armStop } from "./stop.js";
 import { armTabs } from "./tabs.js";
 import { armTheme } from "./theme.js";
@@ -20,6 +20,8 @@ import { showCameras } from "./view_cameras.js";
 import { showStatus } from "./view_status.js";
 import { showTrace } from "./view_trace.js";
 import { showWrench } from "./view_wrench.js";
+
+const ASK_MS = 3000;
 
 const token = takeToken();
 const store = new Store();
@@ -45,14 +47,21 @@ armRecord(store, send);
 const charts = new Charts(store, api);
 const episodes = new Episodes(store, api, send);
 const evaluation = new Evaluation(api);
-const ask = new Ask(store);
-armTheme(() => charts.redraw());
+const ask = new Ask(store, api);
+let isAskShown = false;
+armTheme(() => {
+  charts.redraw();
+  ask.redraw();
+});
 armTabs((name) => {
   charts.isVisible = name === "follow";
   if (name === "compare") evaluation.load();
-  if (name === "ask") ask.redraw();
+  isAskShown = name === "ask";
+  if (isAskShown) ask.load();
 });
-setInterval(() => ask.redraw(), 2000);
+setInterval(() => {
+  if (isAskShown && !document.hidden && store.get("link") === "open") ask.load();
+}, ASK_MS);
 
 store.set("link", token ? "connecting" : "no token");
 if (token) socket.connect();
@@ -64,10 +73,12 @@ function hear(message) {
       store.set("hello", message);
       charts.load();
       episodes.load();
+      ask.load();
       break;
     case "state":
       store.set("steers", message.operator ?? null);
-      if (message.control) store.set("control", message.control);
+      store.set("control", controlOf(message));
+      store.set("recording", message.recording ?? null);
       store.set("state", message);
       break;
     case "step":

@@ -4,10 +4,7 @@ import { byId, clearedContext, colour, make, number, say } from "./dom.js";
 import { notify } from "./notices.js";
 
 const BINS = 20;
-const MOST = 2000;
 const QUIET_MS = 60000; // between two notices of the cue
-const KEPT = "serl.console.corrected"; // this tab's, over a reload
-const KEEP_MS = 5000;
 
 /** The thresholds: their words, the slider's range, and where they begin. */
 const THRESHOLDS = {
@@ -19,12 +16,15 @@ export class Ask {
   #cuedMs = -Infinity;
   #spread = null; // of the critics, by the learner's last record
   #alone = 0; // episodes since the policy last succeeded alone
-  #steps = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]"); // {step, x, y} of corrected steps
+  #steps = []; // [step of the episode, x, y] of the newest corrected steps of the run
+  #count = 0; // of all of them
+  #early = null; // records that came while the past was on its way
 
-  constructor(store) {
+  constructor(store, api) {
     this.store = store;
+    this.api = api;
     this.cue = make("p", { className: "cue", textContent: "No help needed.", id: "cue" });
-    this.count = make("p", { className: "quiet" });
+    this.words = make("p", { className: "quiet" });
     this.whenCanvas = make("canvas", { className: "wide", "aria-label": "corrected steps over an episode" });
     this.whereCanvas = make("canvas", {
       className: "wide tall",
@@ -35,25 +35,38 @@ export class Ask {
     this.limits = Object.fromEntries(Object.keys(THRESHOLDS).map((name) => [name, slider(name, () => this.#judge())]));
     byId("ask").append(
       panel("Help now?", this.cue, ...Object.values(this.limits).map(({ row }) => row)),
-      panel("When people helped, from an episode's start to its time limit", this.whenCanvas, this.count),
+      panel("When people helped, from an episode's start to its time limit", this.whenCanvas, this.words),
       panel("Where, from above", this.whereCanvas),
     );
     store.on("metrics", ({ records }) => {
+      this.#early?.push(...records);
       records.forEach((record) => this.#take(record));
       this.#judge();
     });
-    store.on("step", (step) => {
-      if (!step.is_intervention) return;
-      this.#steps.push({ step: step.step, x: step.tcp_pose[0], y: step.tcp_pose[1] });
-      if (this.#steps.length > MOST) this.#steps.shift();
-    });
-    setInterval(() => sessionStorage.setItem(KEPT, JSON.stringify(this.#steps)), KEEP_MS);
+  }
+
+  /** Fetch what the run's files say so far: nothing of it is this tab's alone. */
+  async load() {
+    if (this.#early !== null) return;
+    this.#early = [];
+    try {
+      const { corrected, count, spread, episodes_not_alone } = await this.api.json("help");
+      [this.#steps, this.#count, this.#spread, this.#alone] = [corrected, count, spread, episodes_not_alone];
+      this.#early.forEach((record) => this.#take(record));
+      this.#judge();
+      this.redraw();
+    } catch (error) {
+      say(this.words, `Not known: ${error.message}`);
+    } finally {
+      this.#early = null;
+    }
   }
 
   redraw() {
     this.#drawWhen();
     this.#drawWhere();
-    say(this.count, `${this.#steps.length} corrected steps seen by this tab`);
+    const shown = this.#count > this.#steps.length ? `, the last ${this.#steps.length} of them shown` : "";
+    say(this.words, `${this.#count} corrected steps in this run${shown}`);
   }
 
   #take(record) {
@@ -81,7 +94,7 @@ export class Ask {
     const { context, width, height } = clearedContext(this.whenCanvas);
     const limit = this.store.get("hello")?.task?.time_limit_steps ?? 100;
     const bins = new Array(BINS).fill(0);
-    for (const { step } of this.#steps) bins[Math.min(BINS - 1, Math.floor((BINS * step) / limit))] += 1;
+    for (const [step] of this.#steps) bins[Math.min(BINS - 1, Math.floor((BINS * step) / limit))] += 1;
     const most = Math.max(1, ...bins);
     bins.forEach((count, i) => {
       const left = (i * width) / BINS;
@@ -104,7 +117,7 @@ export class Ask {
     context.strokeRect(right(box.high_m[1]), down(box.high_m[0]), scale * wide, scale * deep);
     context.fillStyle = colour("human");
     context.globalAlpha = 0.35;
-    for (const { x, y } of this.#steps) {
+    for (const [, x, y] of this.#steps) {
       context.beginPath();
       context.arc(right(y), down(x), 2.5, 0, 2 * Math.PI);
       context.fill();

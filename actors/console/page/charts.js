@@ -7,6 +7,7 @@ import { byId, colour, make, say } from "./dom.js";
 const POINTS = 600;
 const DRAW_MS = 1000;
 const HEIGHT = 118;
+const [LEAST_LABEL_PX, TICK_PX, DIGIT_PX] = [44, 14, 6.5]; // of letters of 10 px
 const PALETTE = ["line-1", "line-2", "line-3"];
 
 export class Charts {
@@ -122,7 +123,7 @@ export class Charts {
       scales: { x: { time: false }, y: chart.range ? { range: chart.range } : {} },
       axes: [
         { ...axis, size: 20, values: (_, ticks) => ticks.map(short) },
-        { ...axis, size: 44, values: (_, ticks) => ticks.map(format) },
+        { ...axis, size: labelWidth, values: (_, ticks) => ticks.map(format) },
       ],
       series,
       bands,
@@ -169,6 +170,12 @@ export class Charts {
 
 function legend(name, i) {
   return make("span", { className: `key line-${i + 1}`, textContent: name.replaceAll("_", " ") });
+}
+
+/** Return the room for the longest label of a y axis, in CSS pixels: its ticks, a gap and the digits. */
+function labelWidth(_, labels) {
+  const longest = Math.max(0, ...(labels ?? []).map((label) => label.length));
+  return Math.max(LEAST_LABEL_PX, TICK_PX + DIGIT_PX * longest);
 }
 
 function short(value) {

@@ -7,6 +7,7 @@ const MOST = 200;
 
 export class Episodes {
   #cards = new Map(); // id -> card
+  #newest = null; // the episode at the top of the list
 
   constructor(store, api, send) {
     this.api = api;
@@ -24,6 +25,7 @@ export class Episodes {
     try {
       const { episodes, can_undo: canUndo } = await this.api.json("episodes");
       this.#cards.clear();
+      this.#newest = null;
       this.list.replaceChildren();
       for (const episode of episodes.slice(0, MOST).reverse()) this.#put(episode);
       byId("undo").disabled = !canUndo;
@@ -39,6 +41,8 @@ export class Episodes {
     if (!card) {
       card = this.#make(id);
       this.#cards.set(id, card);
+      card.gap = gap(this.#newest, episode);
+      this.#newest = episode;
       this.list.prepend(card.root);
       while (this.list.children.length > MOST) this.list.lastElementChild.remove();
       say(byId("episodes-state"), "");
@@ -51,11 +55,12 @@ export class Episodes {
     say(card.title, `${episode.episode} · ${end.replaceAll("_", " ")}${episode.label ? ` (was ${episode.end})` : ""}`);
     say(
       card.detail,
-      `${episode.length_steps} steps, ${Math.round(100 * (episode.intervention_rate ?? 0))} % corrected`,
+      `${episode.length_steps} steps, ${Math.round(100 * (episode.intervention_rate ?? 0))} % corrected${card.gap}`,
     );
     card.success.disabled = end === "success";
     card.failure.disabled = end === "failure";
     card.hasThumbnail = episode.has_thumbnail !== false;
+    card.canvas.hidden = !card.hasThumbnail;
     card.session = episode.session;
     card.episode = episode.episode;
   }
@@ -93,4 +98,12 @@ export class Episodes {
       card.canvas.classList.add("missing"); // learnt from state: there are no pictures
     }
   }
+}
+
+/** Return the words for the numbers that the list leaves out before an episode: nothing of those was kept as a whole. */
+function gap(before, { session, episode }) {
+  const missing = before?.session === session ? episode - before.episode - 1 : 0;
+  if (missing < 1) return "";
+  const numbers = missing === 1 ? `${episode - 1} was` : `${episode - missing} to ${episode - 1} were`;
+  return ` · ${numbers} abandoned`;
 }

@@ -1,4 +1,4 @@
-// How far a recording of demonstrations, or of frames for the reward classifier, is.
+// Recordings that a person starts from the page, and how far each is: demonstrations, frames for the reward classifier.
 
 import { byId, make, say } from "./dom.js";
 import { notify } from "./notices.js";
@@ -14,47 +14,74 @@ const KINDS = [
     what: "classifier",
     title: "Frames for the classifier",
     goal: 200,
-    hint: "They are recorded by serl classifier record, which says how.",
+    hint:
+      "Resume (P), steer, and hold 1 while the task is done, 2 while it is not. Frames of which nobody says anything " +
+      "are left out. Wanted are five times as many without success.",
   },
 ];
 
 export function armRecord(store, send) {
   const rows = KINDS.map((kind) => ({ ...kind, ...makeRow(kind, send) }));
   store.on("hello", ({ roles }) => {
-    const [demonstrations] = rows; // the console starts no other recording
-    demonstrations.buttons.hidden = !roles?.includes("record");
+    for (const { buttons } of rows) buttons.hidden = !roles?.includes("record");
   });
-  const show = ({ bar, words }, kept, wanted) => {
-    bar.max = wanted;
-    bar.value = Math.min(kept, wanted);
-    say(words, `${kept} of ${wanted}`);
-  };
-  let isTold = false; // by the recording itself: it knows better than the files in the folder
-  store.on("state", ({ progress }) => {
+  const told = new Set(); // of which the recording itself has said how far it is: it knows better than its folder
+  store.on("state", ({ progress, recorder }) => {
     for (const row of rows) {
+      if (recorder) enable(row, recorder);
       const { count, goal } = progress?.[row.what] ?? {};
-      if (count !== undefined && !isTold) show(row, count, goal);
+      if (count !== undefined && !told.has(row.what)) show(row.bar, row.words, count, goal);
     }
   });
-  store.on("record", ({ what, kept, wanted }) => {
-    isTold = true;
-    rows.filter((row) => row.what === what).forEach((row) => show(row, kept, wanted));
-  });
+  const take = (recording) => {
+    const row = rows.find(({ what }) => what === recording?.what);
+    if (row === undefined) return;
+    told.add(row.what);
+    show(row.bar, row.words, recording.kept, recording.wanted);
+    row.others.hidden = !recording.negatives_wanted;
+    show(row.othersBar, row.othersWords, recording.negatives ?? 0, recording.negatives_wanted ?? 0);
+  };
+  store.on("record", take);
+  store.on("recording", take);
+}
+
+/** Let nobody press what would be refused, and say why. */
+function enable({ start, end }, { is_running: isRunning, why_not: whyNot }) {
+  start.disabled = Boolean(whyNot);
+  start.title = whyNot ?? "";
+  end.disabled = !isRunning;
+  end.title = isRunning ? "" : "no recording of this console is under way";
+}
+
+function show(bar, words, kept, wanted) {
+  bar.max = wanted;
+  bar.value = Math.min(kept, wanted);
+  say(words, `${kept} of ${wanted}`);
 }
 
 function makeRow({ what, title, goal, hint }, send) {
   const bar = make("progress", { max: goal, value: 0, "aria-label": `${title} recorded`, id: `progress-${what}` });
   const words = make("output", { textContent: `– of ${goal}`, id: `recorded-${what}` });
+  const othersBar = make("progress", { max: goal, value: 0, "aria-label": "without success" });
+  const othersWords = make("output", { id: `recorded-others-${what}` });
+  const others = make("div", { className: "row", hidden: true }, othersBar, othersWords, "without success");
   const press = (message) => {
     if (!send({ kind: "record", what, ...message })) notify("error", "Record: no connection, nothing was sent");
   };
-  const amount = make("input", { type: "number", min: 1, max: 10000, value: goal });
+  const amount = make("input", { type: "number", min: 1, max: 10000, value: goal, id: `wanted-${what}` });
   const start = make("button", {
     type: "button",
+    id: `start-${what}`,
     textContent: "Start",
     onclick: () => press({ count: amount.valueAsNumber || goal }),
   });
-  const end = make("button", { type: "button", textContent: "End", onclick: () => press({ stop: true }) });
+  const end = make("button", {
+    type: "button",
+    id: `end-${what}`,
+    textContent: "End",
+    disabled: true,
+    onclick: () => press({ stop: true }),
+  });
   const buttons = make("div", { className: "row", hidden: true }, make("label", {}, "how many ", amount), start, end);
   byId("record").append(
     make(
@@ -62,9 +89,10 @@ function makeRow({ what, title, goal, hint }, send) {
       { className: "panel" },
       make("h2", { textContent: title }),
       make("div", { className: "row" }, bar, words),
+      others,
       buttons,
       make("p", { className: "quiet", textContent: hint }),
     ),
   );
-  return { bar, words, buttons };
+  return { bar, words, others, othersBar, othersWords, buttons, start, end };
 }

@@ -28,3 +28,14 @@ export class Store {
     if (this.#values.has(name)) listener(this.#values.get(name));
   }
 }
+
+/** Return who has control, by a message of the state: without an actor another program may command the arm. */
+export function controlOf({ control, missing, robot }) {
+  if (control || !missing?.actor) return control ?? "unknown";
+  return robot?.lease_epoch ? "other" : "absent";
+}
+
+/** Return whether a recording, or an actor, has not begun: it waits for its first person, or for a learner. */
+export function awaitsPerson(store) {
+  return store.get("control") === "waiting" && (store.get("step")?.episode ?? 0) < 0;
+}

@@ -1,6 +1,9 @@
 // What keeps the arm from working, in one line under the header, with the way out of it.
 
 import { byId, make } from "./dom.js";
+import { awaitsPerson } from "./state.js";
+
+const BY_A_PERSON = "stop"; // what the robot server calls the cause of a stop that was asked for
 
 export function showBanner(store, send) {
   const banner = byId("banner");
@@ -27,6 +30,15 @@ export function showBanner(store, send) {
 
 /** Return {level, text, action} of the most serious trouble, or null. */
 export function presentTrouble(store) {
+  const trouble = ofThisArm(store);
+  const other = store.get("state")?.other_robot;
+  if (!other || store.get("link") !== "open") return trouble;
+  // Whoever looks at one arm and stops another must know it before all else; the way out of a stop stays.
+  const isLatched = ["resume_robot", "recover"].includes(trouble?.action?.message.kind);
+  return isLatched ? { ...trouble, text: `${other}. ${trouble.text}` } : { level: "error", text: `${other}.` };
+}
+
+function ofThisArm(store) {
   const link = store.get("link");
   if (link === "no token") return { level: "error", text: "No token: open the link that the console printed." };
   if (link === "refused") {
@@ -39,7 +51,9 @@ export function presentTrouble(store) {
   const robot = state?.robot;
   if (robot?.mode === "stopped") {
     const action = { label: "Resume", message: { kind: "resume_robot" } };
-    return { level: "error", text: `Stopped: ${robot.fault ?? "no cause given"}.`, action };
+    const cause = robot.fault ?? "no cause given";
+    const text = cause === BY_A_PERSON ? "Stopped by a person." : `Stopped: ${cause}.`;
+    return { level: "error", text, action };
   }
   if (robot?.mode === "fault") {
     const action = { label: "Recover", message: { kind: "recover", cause: robot.fault || "unknown" } };
@@ -50,6 +64,13 @@ export function presentTrouble(store) {
     return {
       level: "warning",
       text: "Paused: the arm holds.",
+      action: { label: "Resume", message: { kind: "resume" } },
+    };
+  }
+  if (awaitsPerson(store)) {
+    return {
+      level: "warning",
+      text: "Not begun: the arm waits for somebody who steers or resumes, or for the learner.",
       action: { label: "Resume", message: { kind: "resume" } },
     };
   }

@@ -12,7 +12,8 @@ export function showCameras(store) {
       const canvas = make("canvas", { width: 128, height: 128, "aria-label": `camera ${name}` });
       const caption = make("figcaption", { textContent: name });
       root.querySelector(".empty")?.remove();
-      root.append(make("figure", {}, canvas, caption));
+      const next = Array.from(root.children).find((other) => other.dataset.name > name) ?? null;
+      root.insertBefore(make("figure", { "data-name": name }, canvas, caption), next); // the same order each time
       tiles.set(name, { canvas, caption, shownMs: -Infinity, isBusy: false, waiting: null });
       root.dataset.count = tiles.size;
     }

@@ -10,6 +10,8 @@ const CONTROL = {
   stopped: "stopped",
   fault: "fault",
   waiting: "waiting",
+  other: "another program",
+  absent: "no actor",
   unknown: "unknown",
 };
 
@@ -72,7 +74,13 @@ function agesInWords({ ages, missing }) {
     .map(([key, name]) => {
       if (missing?.[name]) return `no ${name}`;
       const age = ages?.[key];
-      return age == null ? `${name} –` : `${name} ${age < 10 ? age.toFixed(1) : Math.round(age)} s`;
+      return `${name} ${age == null ? "–" : inWords(age)}`;
     })
     .join(" · ");
+}
+
+function inWords(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(0)} h`;
 }

@@ -170,8 +170,15 @@ def test_a_device_without_a_good_picture_for_2_s_is_opened_anew_until_it_has_one
     ],
     ids=["same bytes", "other bytes", "other shape", "newer stamp", "same stamp"],
 )
-def test_a_stamp_tells_a_repeat_and_without_one_the_bytes_do(before, after, expected):
-    assert is_repeat(before, after) is expected
+def test_of_a_simulator_a_stamp_tells_a_repeat_and_without_one_the_bytes_do(before, after, expected):
+    assert is_repeat(before, after, has_noise=False) is expected
+
+
+def test_of_a_sensor_the_bytes_tell_a_repeat_also_under_a_new_stamp():
+    """A driver that hangs may go on stamping the last picture anew."""
+    assert is_repeat(Frame(image(), 1.0, 7.0), Frame(image(), 2.0, 8.0), has_noise=True)
+    assert is_repeat(Frame(image(100), 1.0, 7.0), Frame(image(101), 2.0, 7.0), has_noise=True)
+    assert not is_repeat(Frame(image(100), 1.0, 7.0), Frame(image(101), 2.0, 8.0), has_noise=True)
 
 
 @pytest.mark.parametrize(

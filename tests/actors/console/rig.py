@@ -15,7 +15,7 @@ import zmq
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from actors.console.server import ConsoleServer, bind
+from actors.console.server import create_server
 from actors.console.settings import ConsoleSettings
 from actors.console.steering_frames import SIMULATED
 from actors.console.wrench_limits import load_wrench_limits
@@ -24,6 +24,7 @@ from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend
 from robot_servers.testing import serving as serving_robot
 from serl_core.operator.messages import Control, OperatorAddress, OperatorHello, StepReport, decode_from_console, encode
+from serl_core.serving import bind
 
 TOKEN = "console-token"
 ROBOT_TOKEN = "robot-token"
@@ -62,7 +63,7 @@ def settings(folder: Path, **changes):
 def console(folder: Path, **changes):
     """Serve a console on a thread; yield where it is."""
     with bind("127.0.0.1", 0) as listener:
-        server = ConsoleServer(settings(folder, **changes), TOKEN, listener)
+        server = create_server(settings(folder, **changes), TOKEN, listener)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -193,7 +194,7 @@ def report(**changes):
 class FakeActor:
     """The actor's end of the operator link: keeps what it hears, and says what a test wants. Its thread answers."""
 
-    def __init__(self, run: Path, actor_id="actor-0", token="actor-token"):
+    def __init__(self, run: Path, actor_id="actor-0", token="actor-token", **address):
         self.heard = []  # (monotonic clock, message), without hellos
         self.hellos = []
         self.session = secrets.token_hex(8)  # of its report while a test says nothing
@@ -206,10 +207,10 @@ class FakeActor:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind("tcp://127.0.0.1:0")
-        address = OperatorAddress(address=self._socket.getsockopt_string(zmq.LAST_ENDPOINT), token=token)
+        endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         partial = self.path.with_suffix(".partial")
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(address))
+            file.write(msgspec.json.encode(OperatorAddress(address=endpoint, token=token, **address)))
         partial.replace(self.path)
         self._consoles = set()
         self._thread = threading.Thread(target=self._run)

@@ -70,6 +70,33 @@ def test_notices_and_progress_reach_the_page(rig):
     assert page.hear("record")["kept"] == 3
 
 
+def test_a_notice_for_one_operator_reaches_nobody_else(tmp_path):
+    with (
+        console(tmp_path) as served,
+        FakeActor(tmp_path / "run") as actor,
+        served.page("anna") as anna,
+        served.page("bert") as bert,
+    ):
+        for page in (anna, bert):
+            page.hear("step")
+        actor.say(OperatorNotice(level="warning", text="anna is steering", operator="bert"))
+        actor.say(OperatorNotice(level="info", text="for all"))
+        assert [bert.hear("notice")["text"] for _ in range(2)] == ["anna is steering", "for all"]
+        assert anna.hear("notice")["text"] == "for all"
+
+
+def test_how_far_a_recording_is_outlasts_a_reload_and_ends_with_the_recorder(tmp_path):
+    with console(tmp_path) as served:
+        with FakeActor(tmp_path / "run", "recorder") as actor:
+            actor.say(RecordProgress(what="classifier", kept=3, wanted=200, negatives=8))
+            for _ in range(2):
+                with served.page() as page:
+                    told = page.hear("state", lambda state: state["recording"])["recording"]
+                    assert (told["what"], told["kept"], told["negatives"]) == ("classifier", 3, 8)
+        with served.page() as page:
+            page.hear("state", lambda state: state["missing"]["actor"] and state["recording"] is None)
+
+
 def test_a_picture_of_the_actor_reaches_the_page(rig):
     page, actor, _ = rig
     actor.say(Picture(name="desk", stamp_s=1.0, jpeg=b"\xff\xd8\xff"))

@@ -17,9 +17,9 @@ def test_a_recording_that_fails_says_why(tmp_path):
     async def record():
         told = []
         recorder = Recorder(options(tmp_path), lambda level, text: told.append((level, text)))
-        await recorder.start(3)
+        await recorder.start("demonstrations", 3)
         with pytest.raises(ConfigError, match="under way already"):
-            await recorder.start(3)
+            await recorder.start("demonstrations", 3)
         await recorder._watch
         return told
 
@@ -29,11 +29,24 @@ def test_a_recording_that_fails_says_why(tmp_path):
     assert "no robot server at" in ended[1]
 
 
+def test_frames_for_the_classifier_are_recorded_by_its_own_program(tmp_path):
+    async def record():
+        told = []
+        recorder = Recorder(options(tmp_path), lambda level, text: told.append((level, text)))
+        await recorder.start("classifier", 4)
+        await recorder._watch
+        return told[-1]
+
+    level, text = run_async(record())
+    assert level == "error"
+    assert "has no cameras, and a classifier needs images" in text  # of this task
+
+
 def test_a_recording_can_be_ended(tmp_path):
     async def record():
         told = []
         recorder = Recorder(options(tmp_path), lambda level, text: told.append((level, text)))
-        await recorder.start(None)
+        await recorder.start("demonstrations", None)
         await recorder.close()
         with pytest.raises(ConfigError, match="no recording is under way"):
             recorder.stop()
@@ -44,7 +57,7 @@ def test_a_recording_can_be_ended(tmp_path):
 
 def test_without_a_task_nothing_is_recorded(tmp_path):
     with pytest.raises(ConfigError, match="start the console with --task"):
-        run_async(Recorder(options(tmp_path, task=None), lambda *_: None).start(3))
+        run_async(Recorder(options(tmp_path, task=None), lambda *_: None).start("demonstrations", 3))
 
 
 def test_while_an_actor_has_the_arm_nothing_is_recorded(tmp_path):
@@ -54,5 +67,3 @@ def test_while_an_actor_has_the_arm_nothing_is_recorded(tmp_path):
         assert "actor-0 has the arm" in page.hear("notice")["text"]
         page.say("record", what="demonstrations", stop=True)
         assert "no recording" in page.hear("notice")["text"]
-        page.say("record", what="classifier")
-        assert "serl classifier record" in page.hear("notice")["text"]

@@ -1,5 +1,6 @@
 """The whole way: a page, the console, a recorder and a simulated arm in real time, each a process of its own."""
 
+import json
 import time
 
 import pytest
@@ -75,9 +76,12 @@ def test_a_stop_from_the_page_stops_an_arm_that_a_person_moves(tmp_path, arm):
         page.say("record", what="demonstrations", count=1)
         page.hear("step", lambda step: step["control"] == "waiting" or step["step"] > 0)
         steer_until(page, "step", lambda step: step["control"] == "human", twist=(0.2, 0, 0, 0, 0, 0))
+        found = json.loads((tmp_path / "run" / "recorder.operator").read_text())
         assert served.client.post("/stop").status_code == 200
         robot = HttpRobot(arm, owner="test", token_file=tmp_path / "robot.token")
         assert robot.state().mode is Mode.STOPPED
+        assert (found["robot"], found["server"]) == (arm, robot.health().server)
+        assert found["server"]
         robot.close()
         page.hear("state", lambda state: state["control"] == "stopped")
         page.say("resume_robot")  # there is an actor: it does it with its lease

@@ -109,12 +109,43 @@ def test_motion_older_than_200_ms_is_no_intervention_and_is_warned_of_once(caplo
         for _ in range(3):
             command = rig.arm.read()
             assert not command.is_engaged
+            assert command.is_lost
             np.testing.assert_array_equal(command.twist, np.zeros(6))
     assert [record.getMessage() for record in caplog.records] == [
-        "SpaceMouse: pushed, then silent for 0.2 s: nobody intervenes"
+        "SpaceMouse: pushed, then silent for 0.2 s: nobody intervenes",
+        "SpaceMouse: lost while it was pushed; the arm holds until it is back and let go once",
     ]
     rig.puck.push()
+    command = rig.arm.read()
+    assert command.is_engaged
+    assert not command.is_lost
+
+
+def test_a_device_unplugged_while_pushed_is_lost_until_it_was_seen_at_rest():
+    rig = Rig()
+    rig.puck.push()
+    rig.arm.read()
+    rig.puck.unplug()
+    assert rig.arm.read().is_lost
+    rig.clock.advance(5.0)
+    assert rig.arm.read().is_lost
+    rig.puck.plug()
+    rig.puck.push()  # it is held as it was
+    assert rig.arm.read().is_lost
+    rig.puck.let_go()
+    assert not rig.arm.read().is_lost
+    rig.puck.push()
     assert rig.arm.read().is_engaged
+
+
+def test_a_device_unplugged_at_rest_is_not_lost():
+    rig = Rig()
+    rig.puck.push()
+    rig.arm.read()
+    rig.puck.let_go()
+    rig.arm.read()
+    rig.puck.unplug()
+    assert not rig.arm.read().is_lost
 
 
 def test_a_puck_at_rest_may_be_silent(caplog):
@@ -280,3 +311,14 @@ def test_a_device_without_buttons_is_warned_of_where_there_is_a_gripper(caplog):
     with caplog.at_level(logging.WARNING):
         ArmPuck(puck, SpaceMouseConfig(), lambda: None, has_gripper=True, now=clock).open()
     assert "no button for the gripper" in caplog.text
+
+
+def test_the_age_counts_from_the_newest_word_of_puck_or_button():
+    rig = Rig()
+    assert rig.arm.age_s() is None
+    rig.puck.push()
+    rig.clock.advance(0.3)
+    assert rig.arm.age_s() == pytest.approx(0.3)
+    rig.puck.press("LEFT")
+    rig.clock.advance(0.1)
+    assert rig.arm.age_s() == pytest.approx(0.1)

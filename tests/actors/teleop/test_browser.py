@@ -4,7 +4,7 @@ import pytest
 
 from actors.operator_desk import OperatorDesk
 from actors.teleop.browser import BrowserTeleop, CombinedTeleop
-from actors.teleop.interface import TeleopCommand
+from actors.teleop.interface import Reporting, TeleopCommand
 from examples.ram_insertion import CONFIG
 from serl_core.clock import ManualClock
 from serl_core.errors import ConfigError
@@ -197,3 +197,22 @@ def test_both_are_opened_and_closed():
     rig.combined(beside).close()
     assert beside.calls == ["open", "close"]
     assert not rig.desk.can_steer
+
+
+class Told(Beside):
+    """Another device that reports by itself."""
+
+    def age_s(self):
+        return 0.5
+
+
+def test_the_age_is_that_of_the_newest_report_of_either_device():
+    rig = Rig()
+    alone, both = rig.combined(Beside()), rig.combined(Told())
+    assert (alone.age_s(), both.age_s()) == (None, 0.5)
+    rig.say(twist=PUSH)
+    rig.clock.advance(0.1)
+    assert alone.age_s() == both.age_s() == pytest.approx(0.1)
+    rig.clock.advance(1.0)
+    assert (alone.age_s(), both.age_s()) == (pytest.approx(1.1), 0.5)
+    assert isinstance(both, Reporting)

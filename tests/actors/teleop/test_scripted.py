@@ -41,6 +41,20 @@ def engaged_steps(device, view, steps, progress_m=0.0):
     return seen
 
 
+def after_a_step(device, view):
+    view.advance()
+    return device.read()
+
+
+def test_it_makes_up_its_mind_once_a_step_however_often_it_is_read():
+    """In real time the actor reads every 20 ms: the noise and the patience are of steps all the same."""
+    view = Watched()
+    device = teleop(view, ExpertSkill(noise=0.1), is_demonstrating=True)
+    first = device.read()
+    assert device.read() is first
+    assert not np.array_equal(after_a_step(device, view).action, first.action)
+
+
 def test_after_15_steps_without_progress_it_helps_for_8_steps_then_hands_back():
     view = Watched()
     # The first reading is the nearest so far; then 15 readings without progress.
@@ -92,8 +106,9 @@ def test_the_skill_scales_the_experts_action():
 
 def test_the_noise_comes_from_the_seed_and_has_the_set_size():
     def actions(seed):
-        device = teleop(Watched(), ExpertSkill(speed=0.5, noise=0.1), seed, is_demonstrating=True)
-        return np.array([device.read().action for _ in range(500)])
+        view = Watched()
+        device = teleop(view, ExpertSkill(speed=0.5, noise=0.1), seed, is_demonstrating=True)
+        return np.array([after_a_step(device, view).action for _ in range(500)])
 
     np.testing.assert_array_equal(actions(1), actions(1))
     assert not np.array_equal(actions(1), actions(2))
@@ -101,8 +116,9 @@ def test_the_noise_comes_from_the_seed_and_has_the_set_size():
 
 
 def test_its_actions_stay_in_range_whatever_the_noise():
-    device = teleop(Watched(), ExpertSkill(speed=1.0, noise=1.0), is_demonstrating=True)
-    assert max(np.abs(device.read().action).max() for _ in range(100)) <= 1.0
+    view = Watched()
+    device = teleop(view, ExpertSkill(speed=1.0, noise=1.0), is_demonstrating=True)
+    assert max(np.abs(after_a_step(device, view).action).max() for _ in range(100)) <= 1.0
 
 
 def test_the_patience_and_the_help_can_be_set():

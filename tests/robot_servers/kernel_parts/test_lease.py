@@ -26,6 +26,42 @@ def test_a_second_client_is_told_who_holds_the_lease():
     assert refused.value.status == 409
 
 
+def test_after_a_lost_lease_the_next_client_must_know_the_newest_pose_epoch():
+    leases = book()
+    leases.acquire("a", 0.0)
+    leases.expire(2.1)
+    for known in (None, 0, 2):
+        with pytest.raises(Refusal, match="read the state") as refused:
+            leases.acquire("b", 2.2, pose_epoch=known)
+        assert (refused.value.status, refused.value.field, refused.value.limit) == (409, "pose_epoch", 1)
+    epoch = leases.acquire("b", 2.3, pose_epoch=1).epoch
+    leases.release(epoch)
+    leases.acquire("c", 2.4)  # one that was given back leaves nobody behind
+
+
+def test_a_client_without_the_lease_is_told_who_has_it_and_since_when():
+    leases = book()
+    lease = leases.acquire("alice", 0.0)
+    leases.renew(lease.epoch, 10.0)
+    leases.expire(11.5)
+    words = r"commanded by 'alice', last heard of 1\.5 s ago, who has it for 11\.5 s"
+    with pytest.raises(Refusal, match=words) as refused:
+        leases.require(3)
+    assert (refused.value.status, refused.value.limit) == (409, "alice")
+
+
+def test_a_command_that_was_held_up_on_its_way_is_refused():
+    """The client's clock is 1000 s ahead, its commands take 5 ms: one that takes 300 ms is late by 295 ms."""
+    leases = book()
+    leases.acquire("a", 0.0)
+    leases.check_command(1, 0.0, 1000.0, 0.005)
+    leases.count_command(1, 0.0, 0.005, 1000.0)
+    leases.check_command(2, 0.1, 1000.1, 0.3)
+    with pytest.raises(Refusal, match=r"0\.295 s longer") as refused:
+        leases.check_command(2, 0.1, 1000.1, 0.4)
+    assert (refused.value.status, refused.value.field) == (409, "sent_s")
+
+
 @pytest.mark.parametrize("epoch", [0, -1, 7, 9])
 def test_any_other_epoch_is_refused(epoch):
     leases = book()
@@ -53,7 +89,7 @@ def test_an_accepted_command_is_a_sign_of_life_and_a_check_is_not():
     lease = leases.acquire("a", 0.0)
     leases.check_command(1, 1.9)
     assert leases.expire(2.1) == lease
-    lease = leases.acquire("a", 3.0)
+    lease = leases.acquire("a", 3.0, pose_epoch=1)
     leases.count_command(1, 4.9, 4.9)
     assert leases.expire(6.8) is None
 

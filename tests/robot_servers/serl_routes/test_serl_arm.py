@@ -49,7 +49,7 @@ def untouched_arm() -> Iterator[Rig]:
         ({"pose": list(HOME)}, 422, "pose"),
         ({}, 422, "arr"),
         ("", 400, ""),
-        ('{"arr": [0.5, 0, 0.3, 1, 0, 0, NaN]}', 400, ""),
+        ('{"arr": [0.5, 0, 0.3, 1, 0, 0, NaN]}', 422, "arr[6]"),
         ('{"arr": [0.5, 0, 0.3, 1, 0, 0, 1e999]}', 422, "arr[6]"),
     ],
 )
@@ -344,5 +344,6 @@ def test_a_joint_reset_that_does_not_arrive_is_said(path):
             time.sleep(0.002)
         arm.wait(1.1)  # and no more: the lease lasts 2 s, and a busy server renews it late
         thread.join()
-        assert (reply[0].status_code, reply[0].text[-12:]) == (504, "reset_failed")
+        assert reply[0].status_code == 504
+        assert "did not arrive within 1 s" in reply[0].text
         assert mode(arm) == "fault"

@@ -29,7 +29,28 @@ def test_a_silence_makes_the_state_old_and_a_long_one_is_a_fault():
     assert (refused.value.status, rig.kernel.fault) == (503, None)
     rig.gate.ticked(rig.clock())
     rig.gate.require_fresh()
-    rig.clock.advance(1.01)
+    rig.clock.advance(0.2)
+    assert rig.gate.is_stale()
+    rig.clock.advance(0.79)
+    assert rig.gate.is_stale()
+    assert rig.kernel.fault is None
+    rig.clock.advance(0.02)
+    assert rig.gate.is_stale()
+    assert rig.kernel.fault == "backend_lost"
+
+
+def test_who_looks_first_after_a_sleep_finds_old_readings_and_no_fault():
+    rig = Rig(is_lockstep=False)
+    rig.clock.advance(60.0)
+    assert rig.gate.is_stale()
+    rig.clock.advance(0.09)
+    assert rig.gate.is_stale()
+    assert rig.kernel.fault is None
+    rig.gate.ticked(rig.clock())
+    assert not rig.gate.is_stale()
+    rig.clock.advance(60.0)
+    assert rig.gate.is_stale()
+    rig.clock.advance(0.11)
     assert rig.gate.is_stale()
     assert rig.kernel.fault == "backend_lost"
 

@@ -116,7 +116,9 @@ def test_a_classifier_is_trained_and_scored_on_other_frames(task, tmp_path, caps
     write_frames(tmp_path / "other", seed=1)
     common = ["--task", task, "--data", str(tmp_path / "data")]
     assert main(["classifier", "train", *common, "--out", str(tmp_path / "c"), "--steps", "200"]) == 0
-    assert "threshold" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "threshold" in shown
+    assert "will refuse it" not in shown
     classifier = tmp_path / "c" / "classifier.safetensors"
     other = ["--task", task, "--data", str(tmp_path / "other"), "--classifier", str(classifier)]
     assert main(["classifier", "eval", *other, "--out", str(tmp_path / "score")]) == 0
@@ -127,6 +129,14 @@ def test_a_classifier_is_trained_and_scored_on_other_frames(task, tmp_path, caps
     assert f"threshold {score['threshold']:.3f}" in shown
     (tmp_path / "small_task.py").write_text(TASK.format(side=48))
     assert "task 'small' has it as (48, 48, 3)" in error_of(capsys, "eval", *other)
+
+
+def test_a_classifier_that_would_be_refused_says_so_when_it_is_trained(task, tmp_path, capsys, monkeypatch):
+    write_frames(tmp_path / "data")
+    monkeypatch.setattr("serl_core.agents.classifier_gate.MOST", -1.0)
+    given = ["--task", task, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "c"), "--steps", "20"]
+    assert main(["classifier", "train", *given]) == 0
+    assert "serl actor, record, eval and train will refuse it: false successes in 0 of 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from serl_core.cli.demo import RECIPES, DemoArgs, Observations
+from serl_core.cli.demo import RECIPES, DemoArgs, Observations, _train
 from serl_core.cli.processes import ProcessGroup
 from serl_core.cli.report import write_report
+from serl_core.data.metrics_file import MetricsWriter
 from serl_core.errors import ConfigError, SerlError
 
 DEMO = [sys.executable, "-m", "serl_core.cli.main", "demo"]
@@ -98,6 +100,31 @@ def test_a_process_that_fails_is_named_with_the_last_line_it_said(tmp_path: Path
         group.start("reporter", ["report", str(tmp_path / "nothing")])
         with pytest.raises(SerlError, match=r"the reporter stopped with status 2: serl report: .*no such file"):
             group.wait("reporter", 60.0)
+
+
+class LivingPrograms(ProcessGroup):
+    """All programs live, and none ends by itself."""
+
+    def start(self, name, arguments):
+        pass
+
+    def check(self):
+        pass
+
+    def is_running(self, name):
+        return True
+
+    def wait_for_file(self, name, path, timeout_s):
+        return "tcp://127.0.0.1:1"
+
+
+def test_a_demo_ends_when_its_training_has_stopped_although_the_learner_lives(tmp_path: Path):
+    """The learner goes on to serve its actors; the demo noticed only after three minutes without progress."""
+    with MetricsWriter(tmp_path / "metrics.jsonl") as metrics:
+        metrics.write("event", {"event": "failed", "reason": "losses were not finite"})
+    recipe, args = RECIPES[Observations.STATE], DemoArgs(run=tmp_path)
+    with pytest.raises(SerlError, match="the training has stopped: losses were not finite"):
+        _train(LivingPrograms(tmp_path), tmp_path, args, recipe, [], Console(quiet=True))
 
 
 @pytest.mark.parametrize("name", ["steps", "demonstrations", "trials"])

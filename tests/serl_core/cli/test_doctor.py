@@ -220,7 +220,7 @@ def here(*modules: str):
 
 
 SERVER = ("fastapi", "uvicorn")
-LEARNER = ("jax", "flax", "optax", "orbax.checkpoint", "matplotlib")
+LEARNER = ("jax", "flax", "optax", "matplotlib")
 
 
 @pytest.mark.parametrize(

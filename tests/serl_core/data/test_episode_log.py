@@ -188,7 +188,8 @@ class Disk:
 
     def __init__(self, monkeypatch):
         self.synced = []
-        monkeypatch.setattr("os.fsync", lambda file: self.synced.append(os.readlink(f"/proc/self/fd/{file}")))
+        for call in ("os.fsync", "os.fdatasync"):
+            monkeypatch.setattr(call, lambda file: self.synced.append(os.readlink(f"/proc/self/fd/{file}")))
 
     def names(self):
         return sorted({os.path.basename(name) for name in self.synced})
@@ -284,3 +285,31 @@ def test_a_log_of_another_encoder_says_which_and_what_to_set(reopen):
     reopen("cafe+resnet10-2").append(make_episode())
     with pytest.raises(DataError, match=r"encoder resnet10-2 and this machine takes small-1: set EncoderConfig\.kind"):
         reopen("cafe+small-1")
+
+
+def test_a_log_whose_folder_has_gone_is_not_made_anew_and_may_come_back(tmp_path, reopen):
+    """Its episodes' folder was made again, while the rest of the log was somewhere else."""
+    log = reopen()
+    steps = make_episode(steps=6)
+    log.append(steps[:3])
+    (folder,) = (path.parent for path in tmp_path.rglob("log.json"))
+    away = folder.with_name("away")
+    folder.rename(away)
+    with pytest.raises(DataError, match="is gone; put it back"):
+        log.append(steps[3:])
+    assert not folder.exists()
+    away.rename(folder)
+    log.append(make_episode(episode=1, first_sequence=6, steps=2))
+    assert [step.provenance.sequence for step in log.transitions()] == list(range(8))
+
+
+def test_a_deleted_journal_is_never_called_safe(tmp_path, reopen):
+    log = reopen()
+    log.append(make_episode()[:3])
+    (journal,) = tmp_path.rglob("*.journal")
+    journal.unlink()
+    with pytest.raises(DataError, match="cannot sync"):
+        log.sync()
+    assert log.synced_sequences() == {}
+    with pytest.raises(DataError, match="was deleted"):
+        log.close()

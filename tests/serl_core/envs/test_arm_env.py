@@ -1,5 +1,6 @@
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -14,7 +15,7 @@ from serl_core.config import ActionConfig, ObservationConfig, PoseFrame
 from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.frames import action_to_target
 from serl_core.envs.task import Task
-from serl_core.errors import ConfigError, RobotError
+from serl_core.errors import ConfigError, RobotAway, RobotError
 from serl_core.image_config import CameraConfig
 from serl_core.robots.messages import Mode
 from serl_core.testing.fakes import FakeRobot
@@ -320,13 +321,30 @@ def test_in_the_targets_frame_the_target_is_zero():
     np.testing.assert_allclose(observation["proprio"][:6], 0.0, atol=1e-6)
 
 
-def test_an_action_that_is_not_finite_is_refused_and_not_sent():
+@pytest.mark.parametrize("has_gripper", [False, True])
+def test_an_action_that_is_not_finite_ends_the_episode_with_the_arm_held_where_it_is(has_gripper):
     robot = fake_robot()
-    env = opened(robot)
+    env = opened(robot, task=changed(action=ActionConfig(has_gripper=has_gripper)))
     env.reset()
-    with pytest.raises(ValueError, match="must be finite"):
-        env.step(np.full(6, np.nan, np.float32))
-    assert "step" not in robot.calls
+    before = env.state
+    action = np.zeros(6 + has_gripper, np.float32)
+    action[2] = np.nan
+    _, reward, terminated, truncated, info = env.step(action)
+    assert (reward, terminated, truncated, info["end"]) == (0.0, False, True, EndReason.POLICY_FAULT)
+    assert (env.state.tcp_pose, env.state.gripper) == (before.tcp_pose, before.gripper)
+    np.testing.assert_array_equal(info["action"], np.zeros_like(action))
+    assert robot.calls[-1] == "hold"
+
+
+def test_a_state_that_is_old_makes_no_step():
+    class Quiet(FakeRobot):
+        def step(self, pose, reply_after_s, gripper=None):
+            return msgspec.structs.replace(super().step(pose, reply_after_s, gripper), is_stale=True)
+
+    env = opened(Quiet(CONFIG.reset.pose, CONFIG.target_pose))
+    env.reset()
+    with pytest.raises(RobotAway, match="gone quiet"):
+        env.step(STILL)
 
 
 def test_the_grippers_block_spans_closed_to_open():

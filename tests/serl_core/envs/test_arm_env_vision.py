@@ -85,7 +85,7 @@ def test_a_blind_step_ends_the_episode_and_the_arm_is_told_to_stay():
     assert info["end"] is EndReason.CAMERA_FAULT
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert robot.state().reference_pose == pytest.approx(robot.state().tcp_pose, abs=0.003)
-    assert robot.calls[-2:] == ["step", "step"]
+    assert robot.calls[-2:] == ["step", "hold"]
 
 
 def test_a_blind_step_has_no_verdict_of_the_picture_before():

@@ -31,7 +31,7 @@ from serl_core.operator.messages import (
 TWIST = (0.1, -0.2, 0.3, 0.0, 1.0, -1.0)
 FROM_CONSOLE = [
     OperatorHello(token="ab"),
-    TeleopInput(operator="o", sequence=3, age_ms=1.5, twist=TWIST, gripper=None, engaged=True, hands_back=False),
+    TeleopInput(operator="o", sequence=3, age_ms=1.5, sent_s=12.5, twist=TWIST, engaged=True),
     Label(operator="o", label="success", session="s", episode=2),
     Veto(operator="o", session="s", episode=2),
     Pause(operator="o"),
@@ -91,6 +91,7 @@ def test_every_kind_of_message_is_among_those_above():
         {"twist": (0.0,) * 5},
         {"gripper": -1.5},
         {"age_ms": -1.0},
+        {"sent_s": -1.0},
         {"sequence": -1},
         {"operator": ""},
         {"operator": "x" * 65},

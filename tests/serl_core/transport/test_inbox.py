@@ -18,7 +18,7 @@ def test_only_the_next_of_a_session_is_kept():
     inbox = Inbox()
     put(inbox, [STEPS[0], STEPS[2], STEPS[1], STEPS[1], STEPS[2]])
     assert_same_transitions(inbox.take(0.0), STEPS[:3])
-    assert inbox.counters() == {"received": 3, "duplicate": 1, "rejected": 0}
+    assert inbox.counters() == {"received": 3, "duplicate": 1, "rejected": 0, "refused": 0}
 
 
 def test_a_full_inbox_takes_nothing_more_until_it_is_emptied():
@@ -43,6 +43,29 @@ def test_a_base_beyond_what_is_known_is_believed():
     inbox = Inbox()
     assert inbox.begin("session", 7) == 7
     assert inbox.begin("session", 3) == 7
+
+
+def test_what_will_never_come_is_passed_over_once_all_before_it_is_there():
+    inbox = Inbox()
+    assert inbox.begin("session", 0, after=4, first=7) == 0  # 0 to 4 are still to come
+    put(inbox, STEPS[:5])
+    assert inbox.begin("session", 0, after=4, first=7) == 7
+
+
+def test_a_refusal_stands_in_the_status_until_it_is_passed_over():
+    inbox = Inbox()
+    put(inbox, STEPS[:2])
+    inbox.refuse("session", 2, "no such action")
+    inbox.refuse("session", 2, "no such action")  # it was sent again
+    inbox.refuse("session", 5, "not the next one")
+    assert inbox.status("session").rejection == "no such action"
+    assert inbox.counters()["refused"] == 1
+    inbox.begin("session", 0, after=1, first=3)
+    assert inbox.status("session").rejection == ""
+
+
+def test_each_start_of_a_learner_is_told_apart():
+    assert Inbox().status("session").learner != Inbox().status("session").learner
 
 
 def test_an_acknowledgement_never_goes_back():

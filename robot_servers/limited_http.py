@@ -1,0 +1,80 @@
+"""uvicorn's HTTP, with few connections and little patience: what idle, slow and endless clients can cost is bounded.
+
+A client has 2 s for the head of each request. With 64 connections open, a newer one takes the place of the oldest
+that has not yet had an answer to a request with a token; where all have, the newer one is closed.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS = 64
+HEAD_TIMEOUT_S = 2.0
+TIMEOUT_ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+CLIENTS_FAULTS = ("Invalid HTTP request received.", "ASGI callable returned without completing handshake.")
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Return whether a line of uvicorn's log is about this server: of what clients do, anybody could fill the disk."""
+    return record.msg not in CLIENTS_FAULTS
+
+
+class LimitedHttp(H11Protocol):
+    """One connection; given to uvicorn as its HTTP protocol."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.is_proven = False  # it got an answer that did not close it
+        self.since_s = time.monotonic()
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request, if there is room."""
+        super().connection_made(transport)
+        self._await_head()
+        if len(self.connections) > MAX_CONNECTIONS:
+            waiting = [other for other in self.connections if isinstance(other, LimitedHttp) and not other.is_proven]
+            self._drop(min(waiting, key=lambda other: other.since_s, default=self))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End all waiting."""
+        self._end_head_wait()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; the head of a request has a limit of time, however slowly it drips in."""
+        super().data_received(data)
+        if self.transport.get_protocol() is not self or self.conn.their_state is not h11.IDLE:
+            self._end_head_wait()
+        elif self._head_timer is None:
+            self._await_head()
+
+    def on_response_complete(self) -> None:
+        """Take note that the connection goes on, if it does: refusals close theirs."""
+        super().on_response_complete()
+        self.is_proven = not self.transport.is_closing()
+
+    def _drop(self, other: "LimitedHttp") -> None:
+        other._end_head_wait()
+        self.connections.discard(other)  # at once, for the next one to see
+        other.transport.abort()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+
+    def _end_head_wait(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.write(TIMEOUT_ANSWER)
+            self.transport.close()

@@ -1,0 +1,183 @@
+"""What a learner's end says and hears, without a socket: the thread behind a link lends it one."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from serl_core.errors import TransportError
+from serl_core.failpoints import failpoint
+from serl_core.transport import wire
+from serl_core.transport.codec import DamagedRecord, decode_transition
+from serl_core.transport.inbox import Inbox, mismatch
+from serl_core.transport.interface import LearnerStatus
+from serl_core.transport.schema import misfit
+from serl_core.transport.socket_thread import Send
+from serl_core.types import EnvSpec, Transition
+
+logger = logging.getLogger(__name__)
+
+MAX_ACTORS = 64
+ACTOR_GONE_S = 3.0  # without a greeting
+STATUS_PERIOD_S = 0.5  # between looks for actors that are gone
+PULL_PERIOD_S = 1.0  # an actor that asks for the same weights sooner is not answered: they may be on their way
+WEIGHTS_BYTES_PER_S = 5e8  # to all actors together: what else they are told must not queue behind many copies
+MAX_STRIKES = 3  # bad messages of one connection
+MAX_REMEMBERED = 1024  # connections with strikes
+
+
+@dataclass
+class _Peer:
+    """An actor, as its learner knows it."""
+
+    session: str
+    seen_s: float
+    sent: dict[str, LearnerStatus | None] = field(default_factory=dict)  # by session
+    weights_version: int = 0  # of those that were sent last
+    weights_sent_s: float = -PULL_PERIOD_S
+
+
+class LearnerSide:
+    """Answers greetings, takes offers into the inbox, gives weights to those who pull.
+
+    A connection that says three things that no actor says is cut, and nothing of what it has sent is read any more.
+    A transition that is whole and not of this task is no such thing: it is refused by a reason in the status.
+
+    Attributes:
+        peers: the actors that are there, by connection.
+        weights_record: version and record of the newest weights.
+    """
+
+    def __init__(self, spec_digest: str, inbox: Inbox, spec: EnvSpec | None = None) -> None:
+        self.peers: dict[bytes, _Peer] = {}
+        self.weights_record: tuple[int, bytes] | None = None
+        self._spec_digest = spec_digest
+        self._inbox = inbox
+        self._spec = spec
+        self._strikes: dict[bytes, int] = {}
+        self._pulls: dict[bytes, wire.Pull] = {}  # of actors whose turn has not come
+        self._next_weights_s = -math.inf
+
+    def tick(self, send: Send, now_s: float) -> float:
+        """Tell each actor what has changed. Returns the seconds until there may be more to do."""
+        failpoint("link.learner")
+        self.peers = {key: peer for key, peer in self.peers.items() if now_s - peer.seen_s < ACTOR_GONE_S}
+        for identity, peer in self.peers.items():
+            for session, sent in list(peer.sent.items()):
+                status = self._inbox.status(session)
+                if status != sent:
+                    send([identity, wire.encode(wire.Status(*status))])
+                    peer.sent[session] = status
+                if session != peer.session and status.acked_sequence >= status.received_sequence:
+                    del peer.sent[session]  # an earlier session, now complete
+        self._give_weights(send, now_s)
+        return min(STATUS_PERIOD_S, max(self._next_weights_s - now_s, 0.0)) if self._pulls else STATUS_PERIOD_S
+
+    def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
+        """Take in one message, its connection's name first. Return whether that connection is to be cut."""
+        identity, *parts = frames
+        if self._strikes.get(identity, 0) >= MAX_STRIKES:
+            self._inbox.count("rejected")
+            return False  # what was on its way when it was cut
+        try:
+            self._take_in(identity, parts, send, now_s)
+        except (TransportError, ValueError) as error:
+            return self._strike(identity, error)
+        return False
+
+    def farewell(self, send: Send) -> None:
+        """Send the last statuses."""
+        for identity, peer in self.peers.items():
+            for session in peer.sent:
+                send([identity, wire.encode(wire.Status(*self._inbox.status(session)))])
+
+    def _strike(self, identity: bytes, error: Exception) -> bool:
+        total = self._inbox.count("rejected")
+        if total & (total - 1) == 0:  # the 1st, 2nd, 4th, ...: a flood must not fill the log
+            logger.warning("rejected a message, %d so far: %s", total, error)
+        self._strikes[identity] = self._strikes.pop(identity, 0) + 1
+        while len(self._strikes) > MAX_REMEMBERED:
+            del self._strikes[next(iter(self._strikes))]
+        if self._strikes[identity] < MAX_STRIKES:
+            return False
+        self.peers.pop(identity, None)
+        return True
+
+    def _take_in(self, identity: bytes, parts: Sequence[bytes], send: Send, now_s: float) -> None:
+        head, *records = parts
+        protocol = wire.foreign_protocol(head)
+        if protocol is not None:
+            self._refuse(
+                identity,
+                f"the actor speaks protocol {protocol}, the learner {wire.PROTOCOL}: update the older one",
+                send,
+            )
+            return
+        message = wire.decode_from_actor(head)
+        if isinstance(message, wire.Greeting):
+            self._greet(identity, message, send, now_s)
+        elif isinstance(message, wire.Leaving):
+            self.peers.pop(identity, None)
+        elif identity in self.peers and isinstance(message, wire.Offer):
+            self._take(self.peers[identity], message, records)
+        elif identity in self.peers and isinstance(message, wire.Pull):
+            self._pulls[identity] = message
+            self._give_weights(send, now_s)
+
+    def _greet(self, identity: bytes, greeting: wire.Greeting, send: Send, now_s: float) -> None:
+        if greeting.spec_digest != self._spec_digest:
+            self._refuse(identity, mismatch(greeting.spec_digest, self._spec_digest), send)
+            return
+        if identity not in self.peers and len(self.peers) >= MAX_ACTORS:
+            self._refuse(identity, f"{MAX_ACTORS} actors are connected already; that is the most", send)
+            return
+        peer = self.peers.setdefault(identity, _Peer(greeting.session, 0.0))
+        peer.session = greeting.session
+        peer.seen_s = now_s
+        peer.sent = dict.fromkeys([greeting.session, *peer.sent])  # answer with everything, sent before or not
+
+    def _refuse(self, identity: bytes, reason: str, send: Send) -> None:
+        self.peers.pop(identity, None)
+        send([identity, wire.encode(wire.Refusal(reason))])
+
+    def _give_weights(self, send: Send, now_s: float) -> None:
+        """Give the newest weights to those who have asked, one actor after the other."""
+        while self._pulls and now_s >= self._next_weights_s:
+            identity = next(iter(self._pulls))
+            pull, peer = self._pulls.pop(identity), self.peers.get(identity)
+            if self.weights_record is None or peer is None:
+                continue
+            version, record = self.weights_record
+            is_under_way = peer.weights_version == version and now_s - peer.weights_sent_s < PULL_PERIOD_S
+            if version <= pull.than_version or is_under_way:
+                continue
+            if send([identity, wire.encode(wire.Weights()), record]):
+                peer.weights_version, peer.weights_sent_s = version, now_s
+                self._next_weights_s = now_s + len(record) / WEIGHTS_BYTES_PER_S
+
+    def _take(self, peer: _Peer, offer: wire.Offer, records: Sequence[bytes]) -> None:
+        peer.sent.setdefault(offer.session, None)
+        expected = self._inbox.begin(offer.session, offer.base, after=offer.after, first=offer.first)
+        repeated = min(max(expected - offer.first, 0), len(records))
+        self._inbox.count("duplicate", repeated)
+        for sequence, record in enumerate(records[repeated:], offer.first + repeated):
+            transition, problem = self._read(record)
+            if transition is None:
+                self._inbox.refuse(offer.session, sequence, problem)
+                return
+            found = transition.provenance
+            if found is None or (found.session, found.sequence) != (offer.session, sequence):
+                raise TransportError(f"an offer of {offer.session} {sequence} holds {found}")
+            if not self._inbox.put(transition, len(record)):
+                return
+
+    def _read(self, record: bytes) -> tuple[Transition | None, str]:
+        """Return the transition of a record; None and the reason for one that is whole and cannot be used."""
+        try:
+            transition = decode_transition(record)
+        except DamagedRecord:
+            raise
+        except TransportError as error:
+            return None, str(error)
+        problem = None if self._spec is None else misfit(transition, self._spec)
+        return (transition, "") if problem is None else (None, problem)

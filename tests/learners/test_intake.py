@@ -1,0 +1,116 @@
+import threading
+
+import pytest
+
+from learners.intake import Intake
+from serl_core.errors import DataError
+from tests.serl_core.agents.toy import stream
+
+
+class Link:
+    """Gives what it has, once."""
+
+    def __init__(self):
+        self.waiting = []
+        self.acknowledged = []
+
+    def receive(self, timeout_s):
+        taken, self.waiting = self.waiting, []
+        if not taken:
+            threading.Event().wait(min(timeout_s, 0.005))
+        return taken
+
+    def acknowledge(self, session, sequence):
+        self.acknowledged.append((session, sequence))
+
+
+class Log:
+    """Refuses writes while it is full."""
+
+    def __init__(self):
+        self.appended = []
+        self.synced = {}
+        self.is_full = False
+        self.refused = threading.Event()
+
+    def append(self, transitions):
+        if self.is_full:
+            self.refused.set()
+            raise DataError("no room")
+        known = {step.provenance.sequence for step in self.appended}
+        self.appended.extend(step for step in transitions if step.provenance.sequence not in known)
+
+    def sync(self):
+        if self.appended:
+            self.synced = {"line": self.appended[-1].provenance.sequence}
+
+    def synced_sequences(self):
+        return dict(self.synced)
+
+
+def taken(intake, count):
+    steps = []
+    while len(steps) < count:
+        steps += intake.take(60.0)
+    return steps
+
+
+def test_what_is_taken_is_on_the_disk_and_acknowledged_in_order():
+    link, log = Link(), Log()
+    intake = Intake(link, log, list)
+    with intake.in_background():
+        for begin in range(0, 30, 10):
+            link.waiting = stream(0, 30)[begin : begin + 10]
+            steps = taken(intake, 10)
+            assert [step.provenance.sequence for step in steps] == list(range(begin, begin + 10))
+            assert log.synced == {"line": begin + 9}
+            assert link.acknowledged[-1] == ("line", begin + 9)
+    assert intake.left_over() == []
+
+
+def test_a_full_disk_is_tried_again_and_nothing_is_acknowledged_meanwhile():
+    link, log = Link(), Log()
+    intake = Intake(link, log, list, retry_s=0.005)
+    log.is_full = True
+    with intake.in_background():
+        link.waiting = stream(0, 5)
+        assert log.refused.wait(60.0)
+        assert link.acknowledged == []
+        assert intake.waiting == 0
+        log.is_full = False
+        assert len(taken(intake, 5)) == 5
+    assert intake.refused_writes >= 1
+    assert link.acknowledged == [("line", 4)]
+
+
+def test_a_full_disk_does_not_keep_a_program_from_ending():
+    link, log = Link(), Log()
+    intake = Intake(link, log, list, retry_s=60.0)
+    log.is_full = True
+    with intake.in_background():
+        link.waiting = stream(0, 5)
+        assert log.refused.wait(60.0)
+    assert log.appended == []
+
+
+def test_what_does_not_fit_is_told_to_who_takes_and_never_logged():
+    def refuse(_):
+        raise DataError("it does not fit")
+
+    link, log = Link(), Log()
+    intake = Intake(link, log, refuse)
+    with intake.in_background():
+        link.waiting = stream(0, 5)
+        with pytest.raises(DataError, match="does not fit"):
+            intake.take(60.0)
+    assert log.appended == []
+
+
+def test_what_nobody_has_taken_is_left_over():
+    link, log = Link(), Log()
+    intake = Intake(link, log, list)
+    with intake.in_background():
+        link.waiting = stream(0, 5)
+        while intake.waiting < 5:
+            threading.Event().wait(0.005)
+    assert len(intake.left_over()) == 5
