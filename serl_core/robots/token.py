@@ -1,10 +1,13 @@
 """Where the robot server keeps its tokens, so that clients on the same machine never type one."""
 
 import os
+import re
 from enum import Enum
 from pathlib import Path
 
 from serl_core.errors import RobotError
+
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)  # what may follow "Bearer" (RFC 6750, section 2.1)
 
 
 class Role(Enum):
@@ -39,7 +42,7 @@ def read_token(path: Path) -> str:
     """Return the token in a file.
 
     Raises:
-        RobotError: there is no such file, or it is empty.
+        RobotError: there is no such file, it is empty, or holds something else.
     """
     try:
         token = path.read_text(encoding="ascii").strip()
@@ -50,4 +53,9 @@ def read_token(path: Path) -> str:
         ) from None
     if not token:
         raise RobotError(f"token file {path} is empty; delete it and restart the robot server")
+    if not TOKEN.fullmatch(token):
+        raise RobotError(
+            f"token file {path} holds no token: letters, digits and any of ._~+/-= are allowed; delete it and restart "
+            "the robot server, or give another with --token-file"
+        )
     return token
