@@ -171,9 +171,7 @@ def run_actor(args: ActorArgs) -> int:
         stop = stack.enter_context(_stop_on_signals())
         stack.enter_context(dying_together())
         spool_file = args.run / f"{args.actor_id}.spool"
-        spool = stack.enter_context(
-            Spool(spool_file, digest=perception.digest, max_transitions=args.spool_transitions)
-        )
+        spool = stack.enter_context(Spool(spool_file, digest=perception.digest, max_transitions=args.spool_transitions))
         vetoes = VetoFile(spool_file.with_suffix(".vetoes"))
         vetoes.apply(spool)
         link = stack.enter_context(closing(ZmqActorLink(args.learner, args.keys)))

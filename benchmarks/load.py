@@ -157,7 +157,6 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
         sender.connect(Hello(actor_id=session, session=session, spec_digest=DIGEST), START_S)
         control.send("ready")
         control.recv()
-        time.sleep(number / load.actors / load.hz)  # arms do not tick together
         begun_s, begun_cpu_s = time.monotonic(), time.process_time()
 
         def wait(duration_s: float) -> None:

@@ -31,7 +31,7 @@ from serl_core.data.episode_log import EpisodeLog
 from serl_core.envs.task import load_task
 from serl_core.errors import SerlError
 from serl_core.robots.http_client import HttpRobot
-from serl_core.robots.messages import Mode
+from serl_core.robots.messages import Mode, RobotState
 from serl_core.testing.faults.proxy import FaultyLine
 
 TASK = "ram_insertion"
@@ -210,13 +210,22 @@ class Lab:
                 self.breaches.append(f"made {values.get('transitions_made')} is not the sum of {parts}")
         return found
 
-    def client(self) -> HttpRobot:
-        """Return the arm, not connected."""
+    def state(self) -> RobotState:
+        """Return the arm's state."""
+        with closing(self._client()) as robot:
+            return robot.state()
+
+    def stop_arm(self) -> None:
+        """Stop the arm, as a person does."""
+        with closing(self._client()) as robot:
+            robot.stop()
+
+    def _client(self) -> HttpRobot:
         return HttpRobot(f"http://127.0.0.1:{self._robot_port}", owner="soak", token_file=self._token)
 
     def free(self) -> None:
         """End a stop or a fault in the name of whoever has the lease, as an operator's console does."""
-        state = self.client().state()
+        state = self.state()
         path, body = "resume", dict[str, object](epoch=state.lease_epoch)
         if state.mode is Mode.FAULT:
             path, body = "recover", body | {"cause": state.fault}
@@ -274,7 +283,7 @@ def line_damaged(lab: Lab) -> None:
 
 def stopped_and_resumed(lab: Lab) -> None:
     """A person stops the arm, and lets it go on."""
-    lab.client().stop()
+    lab.stop_arm()
     time.sleep(1.0)
     lab.free()
 
@@ -282,7 +291,7 @@ def stopped_and_resumed(lab: Lab) -> None:
 def reflex(lab: Lab) -> None:
     """The arm's own reflex, and a person who recovers it."""
     lab.robot.signal(signal.SIGUSR2)
-    _until(lambda: lab.client().state().mode is Mode.FAULT)
+    _until(lambda: lab.state().mode is Mode.FAULT)
     time.sleep(1.0)
     lab.free()
 
@@ -341,7 +350,7 @@ class Outcome(NamedTuple):
     audit_lines: int
     most_fds_grown: int
     most_threads_grown: int
-    most_mb_grown: float
+    mb_grown: dict[str, float]  # of each program, at most over its lives
     problems: list[str]
 
 
@@ -409,7 +418,7 @@ def _outcome(lab: Lab, faults: int, problems: list[str]) -> Outcome:
         audit_lines=verdict.lines,
         most_fds_grown=int(fds),
         most_threads_grown=int(threads),
-        most_mb_grown=round(size / 2**20, 1),
+        mb_grown={program.name: round(_grown((program,), "rss_bytes") / 2**20, 1) for program in lab.programs},
         problems=problems,
     )
 

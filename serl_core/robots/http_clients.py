@@ -1,7 +1,7 @@
 """HTTP clients of which each is one thread's at a time.
 
-Threads that share one client share its connections: one thread's look for expired connections, or its closing, then closes
-a socket under another's request.
+Threads that share one client share its connections: one thread's look for expired connections, or its closing, then
+closes a socket under another's request.
 """
 
 import threading

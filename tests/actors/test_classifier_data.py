@@ -184,9 +184,7 @@ def test_a_robot_that_was_away_costs_the_episode_and_not_the_recording(tmp_path,
     """A robot server that was started anew ended the recording of frames."""
     clock = ManualClock()
     place = AwayAtTimes(clock)
-    recording = FrameRecorder(
-        TASK, place.robot, place.vision, truth_label, is_lockstep=True, sleep=clock.advance
-    )
+    recording = FrameRecorder(TASK, place.robot, place.vision, truth_label, is_lockstep=True, sleep=clock.advance)
     absence = Absence(place.robot, now=clock, sleep=clock.advance)
     episode = surviving(scripted_episode(TASK, recording, seed=3), recording, absence)
     place.leave(RobotAway("it is away", status=status))
@@ -204,8 +202,10 @@ def test_a_robot_that_stays_away_ends_the_recording_with_the_reason(tmp_path):
 
     recording = recorder(robot)
     robot.state = robot.step = away
-    episode = surviving(lambda _: recording.run(targets(0.1)), recording, Absence(robot, now=clock, sleep=clock.advance))
-    with pytest.raises(RobotAway, match="it is away .for more than 60 s"):
+    episode = surviving(
+        lambda _: recording.run(targets(0.1)), recording, Absence(robot, now=clock, sleep=clock.advance)
+    )
+    with pytest.raises(RobotAway, match=r"it is away \(for more than 60 s"):
         record_frames(episode, Wanted(3, 9), tmp_path)
 
 

@@ -66,7 +66,7 @@ def delay_s(page, whole):
     page.press("Space", " ")
     wait_for(lambda: len(stops(whole)) > before, "the stop")
     took_s = stops(whole)[before] - pressed_s
-    page.wait("#banner", "Stopped: ")
+    page.wait("#banner", "Stopped by")
     page.click("#way-out")
     wait_for(lambda: page.text("#fact-mode") not in ("stopped", "none"), "the arm freed")
     return took_s

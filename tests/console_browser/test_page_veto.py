@@ -68,7 +68,6 @@ def test_a_vetoed_claim_is_stored_without_reward_and_is_no_end_of_the_task(page,
         page.wait("#notices", "veto")  # it came too late, and the page says so
     assert vetoed is not None, page.text("#notices")
     assert (float(vetoed.reward), float(vetoed.discount)) == (0.0, 1.0)
-    assert vetoed.is_intervention
     page.wait("#claim", "veto sent")
     page.wait("#notices", "was none")
     reviewed = whole.run / "false_positives"

@@ -1,11 +1,14 @@
-"""The clients of rows G5 and G6, each role a process: `python load_robot.py ROLE URL TOKEN_FILE SECONDS`.
+"""The programs of rows G5 and G6, each role a process: `python -m tests.faults.load_robot ROLE ...`.
 
+Roles: `serve FOLDER`, `control URL TOKEN_FILE SECONDS`, `observe URL TOKEN_FILE SECONDS`. A server in a process of its
+own is as fast as a real one: under pytest each call has its types checked, 1,000 times a second in the control loop.
 A controller prints its round trips in ms when it is done; observers print how many states they have read.
 """
 
 import http.client
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -16,6 +19,7 @@ import numpy as np
 
 from serl_core.clock import Rate
 from serl_core.robots.http_client import HttpRobot
+from tests.faults.robot_rig import served_arm
 
 CONTROL_HZ, OBSERVE_HZ, OBSERVERS = 100.0, 30.0, 10
 
@@ -24,6 +28,19 @@ def tell(line: str) -> None:
     """Print a line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def serve(folder: str) -> None:
+    """Serve the arm; tell its URL, and after a line of input what came of the control ticks since the line before."""
+    with served_arm(Path(folder)) as (backend, _service, url):
+        tell(url)
+        first, overruns = 0, 0
+        for _ in sys.stdin:
+            last, late = len(backend.log), backend._arm.overruns
+            times_s = [tick.now_s for tick in list(backend.log)[first:last]]
+            longest_s = float(np.diff(times_s).max()) if first else 0.0
+            tell(json.dumps({"ticks": last - first, "longest_s": longest_s, "overruns": late - overruns}))
+            first, overruns = last, backend._arm.overruns
 
 
 def control(url: str, token_file: str, seconds: float) -> None:
@@ -48,7 +65,9 @@ def control(url: str, token_file: str, seconds: float) -> None:
 
 
 def observe(url: str, token_file: str, seconds: float) -> None:
-    """Read the state with ten threads at 30 Hz each."""
+    """Read the state with ten threads at 30 Hz each, after the controller and its server, which share this machine."""
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setparam(0, os.sched_param(1))
     headers = {"Authorization": f"Bearer {Path(token_file).read_text().strip()}"}
     counts = [0] * OBSERVERS
     end_s = time.monotonic() + seconds
@@ -75,4 +94,8 @@ def observe(url: str, token_file: str, seconds: float) -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    {"control": control, "observe": observe}[sys.argv[1]](sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    role, *given = sys.argv[1:]
+    if role == "serve":
+        serve(*given)
+    else:
+        {"control": control, "observe": observe}[role](*given[:2], float(given[2]))

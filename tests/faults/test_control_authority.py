@@ -116,7 +116,9 @@ def test_an_arm_whose_client_is_killed_at_full_speed_comes_to_rest(observed: Obs
 
 @row("W1")
 @pytest.mark.parametrize(
-    "way", [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], ids=("+x", "-x", "+y", "-y", "+z", "-z")
+    "way",
+    [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)],
+    ids=("+x", "-x", "+y", "-y", "+z", "-z"),
 )
 def test_the_watchdog_brings_the_arm_to_rest_from_full_speed_in_every_direction(
     observed: Observed, way: tuple[int, int, int]

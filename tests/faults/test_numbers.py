@@ -88,6 +88,10 @@ class Lab:
         weights = self.actor.newest_weights(0)
         return weights.version if weights is not None else 0
 
+    def until_published(self, version):
+        """Wait until the actor has this version: the learner counts a step as trained before it publishes."""
+        self.until(lambda: self.version() == version == self.numbers()["weights_version"])
+
     def trained(self):
         return self.numbers()["trained_env_steps"]
 
@@ -238,8 +242,7 @@ def test_ten_updates_in_a_row_stop_the_training_and_the_last_sound_weights_stay_
 def test_weights_with_nan_are_not_published_and_not_saved(tmp_path, observed, seed):
     with started(tmp_path) as lab:
         lab.send(stream(seed, 30))
-        lab.until(lambda: lab.trained() == 30)
-        lab.until(lambda: lab.version() == lab.numbers()["weights_version"])
+        lab.until_published(11)  # the first, and one for each step after the 20 that only fill the buffer
         version, trainer = lab.version(), lab.run.trainer
         sound = trainer._state.policy
         broken = jax.tree.map(lambda leaf: leaf * np.nan, sound)
@@ -287,8 +290,7 @@ def test_a_reward_out_of_range_is_an_alarm_and_nothing_is_published_meanwhile(tm
     with started(tmp_path) as lab:
         steps = stream(seed, 60)
         lab.send(steps[:30])
-        lab.until(lambda: lab.trained() == 30)
-        lab.until(lambda: lab.version() == lab.numbers()["weights_version"])
+        lab.until_published(11)  # the first, and one for each step after the 20 that only fill the buffer
         version = lab.version()
         lab.send([steps[30]._replace(reward=7.0), *steps[31:]])
         lab.until(lambda: lab.trained() == 60)
@@ -305,8 +307,7 @@ def test_while_values_are_beyond_ten_times_their_bound_nothing_is_published(tmp_
     with started(tmp_path) as lab:
         steps = stream(seed, 90)
         lab.send(steps[:30])
-        lab.until(lambda: lab.trained() == 30)
-        lab.until(lambda: lab.version() == lab.numbers()["weights_version"])
+        lab.until_published(11)  # the first, and one for each step after the 20 that only fill the buffer
         version, trainer = lab.version(), lab.run.trainer
         sound = jax.tree.map(np.array, (trainer._state.critic, trainer._state.target_critic))
 

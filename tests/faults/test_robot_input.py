@@ -229,14 +229,14 @@ def test_a_pose_beyond_the_box_or_the_step_limit_leaves_the_target_as_it_is(obse
     observed(f"{refused} poses refused with limit and given; {len(control)} ticks of torque the same bits")
 
 
-WALKS = {  # at the limit of what the envelope allows: stiffness * clip <= 50 N, / damping <= 0.25 m/s, both ratios
+WALKS = {  # 0.25 m/s per axis, both ends of the damping, at most 50 N of all three axes together
     "the gains that the arm starts with": ImpedanceParams(),
     "the widest clip at 2000 N/m": FULL_SPEED,
     "stiff, little damping": ImpedanceParams(
         translational_stiffness_n_m=3000.0, translational_damping_ns_m=77.0, translational_clip_m=(0.0064,) * 6
     ),
     "stiff, much damping": ImpedanceParams(
-        translational_stiffness_n_m=3000.0, translational_damping_ns_m=164.0, translational_clip_m=(0.0136,) * 6
+        translational_stiffness_n_m=3000.0, translational_damping_ns_m=164.0, translational_clip_m=(0.0096,) * 6
     ),
     "soft, little damping": ImpedanceParams(
         translational_stiffness_n_m=1000.0, translational_damping_ns_m=44.5, translational_clip_m=(0.0111,) * 6
@@ -274,7 +274,8 @@ class Walk:
             try:
                 made.service.stream_step(command)
             except Refusal as refusal:
-                assert refusal.status == 422  # a joint's limit, or held off by a part
+                if refusal.status != 422:  # a joint's limit, or held off by a part
+                    raise
                 self.refused += 1
                 made.advance(0.001)
                 aim = middle
@@ -318,15 +319,17 @@ def test_a_random_walk_of_valid_commands_keeps_speed_force_and_box(observed: Obs
                 made.advance(1.0)
                 walk.go(made, box, drawn, 10_000)
     observed(
-        f"{walk.accepted} accepted, {walk.refused} refused, {len(WALKS)} sets of gains; at most {walk.speed_m_s:.3f} m/s, "
-        f"the spring {walk.spring_n:.1f} N per axis, a contact {walk.pressing_n:.1f} N per axis over {PRESSING_S:g} s "
-        f"({walk.pressing_in_all_n:.1f} N in all; impacts {walk.impact_n:.0f} N), {1e3 * walk.outside_m:.1f} mm outside the box"
+        f"{walk.accepted} accepted, {walk.refused} refused, {len(WALKS)} sets of gains; at most "
+        f"{walk.speed_m_s:.3f} m/s, the spring {walk.spring_n:.1f} N per axis, a contact "
+        f"{walk.pressing_n:.1f} N per axis over {PRESSING_S:g} s "
+        f"({walk.pressing_in_all_n:.1f} N in all; impacts {walk.impact_n:.0f} N), "
+        f"{1e3 * walk.outside_m:.1f} mm outside the box"
     )
     assert walk.accepted == 100_000
     assert walk.refused < 0.01 * walk.accepted
     assert walk.speed_m_s <= 0.25 * 1.05
     assert walk.spring_n <= 50.0
-    assert 5.0 < walk.pressing_n <= 50.0  # it did press
+    assert 5.0 < walk.pressing_in_all_n <= 50.0  # it did press
     assert walk.outside_m <= 0.005
 
 

@@ -9,7 +9,7 @@ import pytest
 from actors.console.same_robot import is_same_robot
 from serl_core.operator.messages import Label, OperatorAddress, Pause, Recover, Resume, ResumeRobot, TeleopInput
 from serl_core.robots.messages import Health, Mode
-from tests.actors.console.rig import FakeActor, console, robot, wait_until
+from tests.actors.console.rig import FakeActor, console, robot
 
 OTHER = "http://127.0.0.1:5999"  # nobody listens there, and nobody asks
 
@@ -90,19 +90,23 @@ def test_what_frees_a_robot_goes_to_the_one_that_the_page_shows(tmp_path):
 
 def test_of_two_actors_the_page_steers_the_one_whose_arm_it_stops_though_the_other_is_newer(tmp_path):
     """It steered the newest actor, while Stop went to --robot: another arm."""
-    with robot() as (url, service), console(tmp_path, robot=url) as served, served.page() as page:
-        with FakeActor(tmp_path / "run", "ours", robot=url) as ours:
-            page.hear("step", lambda step: step["session"] == ours.session)
-            time.sleep(0.02)  # its file is older
-            with FakeActor(tmp_path / "run", "theirs", robot=OTHER) as theirs:
-                wait_until(lambda: theirs.path.stat().st_mtime_ns > ours.path.stat().st_mtime_ns)
-                time.sleep(0.4)  # the console has looked again
-                page.steer()
-                ours.wait_for(TeleopInput)
-                assert not theirs.hellos
-                assert page.hear("state")["other_robot"] is None
-                served.client.post("/stop")
-                assert service.state().mode is Mode.STOPPED
+    with (
+        robot() as (url, service),
+        console(tmp_path, robot=url) as served,
+        served.page() as page,
+        FakeActor(tmp_path / "run", "ours", robot=url) as ours,
+    ):
+        page.hear("step", lambda step: step["session"] == ours.session)
+        time.sleep(0.02)  # its file is older
+        with FakeActor(tmp_path / "run", "theirs", robot=OTHER) as theirs:
+            assert theirs.path.stat().st_mtime_ns > ours.path.stat().st_mtime_ns
+            time.sleep(0.4)  # the console has looked again
+            page.steer()
+            ours.wait_for(TeleopInput)
+            assert not theirs.hellos
+            assert page.hear("state")["other_robot"] is None
+            served.client.post("/stop")
+            assert service.state().mode is Mode.STOPPED
 
 
 def test_an_actor_that_reaches_the_same_server_by_another_way_is_steered(tmp_path):
@@ -114,6 +118,7 @@ def test_an_actor_that_reaches_the_same_server_by_another_way_is_steered(tmp_pat
             FakeActor(tmp_path / "run", robot=OTHER, server="a1b2") as actor,
             served.page() as page,
         ):
+            page.hear("step", lambda step: step["session"] == actor.session)
             page.hear("state", lambda state: state["robot"] and state["other_robot"] is None)
             page.steer()
             actor.wait_for(TeleopInput)

@@ -17,5 +17,5 @@ def test_a_token_is_read_without_the_end_of_its_line(tmp_path, text):
 def test_what_is_no_token_is_refused_by_the_name_of_its_file(tmp_path, text):
     path = tmp_path / "token"
     path.write_text(text)
-    with pytest.raises(RobotError, match="token file .*token"):
+    with pytest.raises(RobotError, match=r"token file .*token"):
         read_token(path)
