@@ -72,6 +72,12 @@ class StopPlace(NamedTuple):
     server: str  # tells this start of the server from others
 
 
+def health_of(service: RobotService, stop: StopPlace | None) -> messages.Health:
+    """Return the health of a server, with where its stop is."""
+    health = service.health()
+    return health if stop is None else msgspec.structs.replace(health, stop_port=stop.port, server=stop.server)
+
+
 def create_app(
     service: RobotService,
     tokens: Tokens | str,
@@ -119,10 +125,7 @@ def create_app(
         _add(app, "POST", route.path, _endpoint(route, rare_calls), route.returns, route.call.__doc__, route.takes)
 
     async def health(request: Request) -> Response:
-        health = service.health()
-        if stop is not None:
-            health = msgspec.structs.replace(health, stop_port=stop.port, server=stop.server)
-        return _reply(health)
+        return _reply(health_of(service, stop))
 
     async def state(request: Request) -> Response:
         return _reply(service.state())

@@ -155,7 +155,9 @@ def load_limits(path: Path | None) -> SafetyLimits:
     try:
         return decode(path.read_bytes(), SafetyLimits)
     except OSError as error:
-        raise ConfigError(f"limits file {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"limits file {path}: {error.strerror}; give one such as docker/limits.json, or none for the defaults"
+        ) from None
     except msgspec.MsgspecError as error:
         raise ConfigError(f"limits file {path}: {error}") from None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robot_servers.app import StopPlace
+from robot_servers.app import StopPlace, health_of
 from robot_servers.arms import ArmOptions, Backend, ClockKind, GripperKind, make_backend
 from robot_servers.limits import load_limits
 from robot_servers.service import RobotService
@@ -129,7 +129,7 @@ def serve(
     stop_socket = None
     service.start()
     try:
-        logger.info("robot server at %s: %s", url, service.health())
+        logger.info("robot server at %s: %s", url, health_of(service, place))
         if stop_listener is not None and place is not None:
             names = names_of(listener, hosts)
             stop_socket = StopSocket(stop_listener, service.latch_stop, _all(tokens), names, place.server, tls)

@@ -14,6 +14,7 @@ from serl_core.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 REMINDER_S = 60.0
+LAST_PORT = 65535
 
 
 def is_loopback(host: str) -> bool:
@@ -24,6 +25,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def check_port(option: str, port: int) -> None:
+    """Refuse what is no port; 0 stands for a free one.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not 0 <= port <= LAST_PORT:
+        raise ConfigError(f"{option} must be 0 (a free one) to {LAST_PORT}, got {port}")
+
+
 def check_exposure(host: str, *, is_encrypted: bool, is_allowed: bool) -> None:
     """Refuse to listen where others can read along.
 
@@ -31,7 +42,10 @@ def check_exposure(host: str, *, is_encrypted: bool, is_allowed: bool) -> None:
         ConfigError: nobody has allowed it.
     """
     if not (is_loopback(host) or is_encrypted or is_allowed):
-        raise ConfigError(f"host {host!r} can be reached by others, unencrypted; allow that with --insecure-lan")
+        raise ConfigError(
+            f"host {host!r} can be reached by others, unencrypted; encrypt it (--tls-certificate and "
+            "--tls-key of a robot server), stay on 127.0.0.1 behind an SSH tunnel, or allow it with --insecure-lan"
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from serl_core.data.episode_file import write_atomically
 from serl_core.errors import ConfigError
+from serl_core.exposure import check_port
 from serl_core.metrics_text import CONTENT_TYPE, Sample, process_samples, render
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class MetricsServer:
         return f"http://{HOST}:{self._server.server_port}{PATH}"
 
     def __enter__(self) -> "MetricsServer":
-        """Listen. Raises ConfigError when the port is taken."""
+        """Listen. Raises ConfigError when the port is taken, or is none."""
+        check_port("--metrics-port", self._port)
         try:
             self._server = _Server(self._collect, self._port)
         except OSError as error:

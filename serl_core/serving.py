@@ -15,14 +15,16 @@ import uvicorn
 
 from serl_core.data.episode_file import write_atomically
 from serl_core.errors import SerlError
+from serl_core.exposure import check_port
 
 
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        SerlError: the port is taken, or the address is not this machine's.
+        SerlError: the port is taken or none, or the address is not this machine's.
     """
+    check_port(option, port)
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

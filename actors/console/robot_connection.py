@@ -12,7 +12,7 @@ from serl_core.errors import ConfigError, RobotError
 from serl_core.robots.messages import Health, Message, Problem, RobotState, decode, encode
 from serl_core.robots.problems import error_of
 from serl_core.robots.stop import send_stop
-from serl_core.robots.tls import client_context
+from serl_core.robots.tls import client_context, why_not_there
 from serl_core.robots.token import read_token
 
 M = TypeVar("M", bound=Message)
@@ -125,7 +125,7 @@ class RobotConnection:
     def _not_there(self, error: Exception) -> RobotError:
         if isinstance(error, TimeoutError):
             return RobotError(f"the robot server at {self._url} did not answer within {self._timeout_s:g} s")
-        return RobotError(f"no robot server at {self._url} ({error}); start one with `serl robot-server`")
+        return RobotError(why_not_there(self._url, error))
 
 
 class NoRobotConnection(RobotConnection):

@@ -48,7 +48,7 @@ from serl_core.robots.pictures import unpack
 from serl_core.robots.problems import error_of
 from serl_core.robots.stop import send_stop
 from serl_core.robots.stream import Exchange, ExchangeRefused
-from serl_core.robots.tls import trust
+from serl_core.robots.tls import trust, why_not_there
 from serl_core.robots.token import default_token_file, read_token
 
 logger = logging.getLogger(__name__)
@@ -345,7 +345,7 @@ class HttpRobot:
     def _not_there(self, error: Exception) -> RobotError:
         if isinstance(error, (httpx.TimeoutException, TimeoutError)):
             return RobotAway(f"the robot server at {self._url} did not answer within {self._timeout_s:g} s")
-        return RobotAway(f"no robot server at {self._url} ({error}); start one with `serl robot-server`")
+        return RobotAway(why_not_there(self._url, error))
 
     def _open_stream(self) -> Exchange:
         url = self._url.replace("http", "ws", 1) + "/v1/stream"

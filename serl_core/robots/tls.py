@@ -18,6 +18,15 @@ def is_encrypted(url: str) -> bool:
     return url.lower().startswith(("https:", "wss:"))
 
 
+def why_not_there(url: str, error: Exception) -> str:
+    """Return the sentence for a robot server that could not be reached, with the remedy."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"the certificate of {url} is not trusted ({error}); set ${CA_VARIABLE} to the server's PEM file"
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return f"what answers at {url} does not encrypt ({error}); is it http://?"
+    return f"no robot server at {url} ({error}); start one with `serl robot-server`"
+
+
 def client_context() -> ssl.SSLContext:
     """Return how to check an https server.
 

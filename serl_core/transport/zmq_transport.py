@@ -17,6 +17,7 @@ from pathlib import Path
 import zmq
 
 from serl_core.errors import ConfigError, TransportError
+from serl_core.exposure import check_port
 from serl_core.transport.actor_side import ActorSide
 from serl_core.transport.codec import MAX_TRANSITION_BYTES, MAX_WEIGHTS_BYTES, encode_transition, encode_weights
 from serl_core.transport.doorkeeper import Doorkeeper
@@ -62,6 +63,7 @@ class ZmqLearnerLink:
                 f"host: {host} is not a loopback address: make keys by `serl keys init` and give --keys, or allow "
                 "strangers to read and feed the learner with --insecure-lan"
             )
+        check_port("--port", port)
         self._wanted = f"tcp://{host}:{port or '*'}"
         self._keys = keys
         self._inbox = Inbox()
@@ -89,7 +91,8 @@ class ZmqLearnerLink:
         except zmq.ZMQError as error:
             thread.close()
             raise TransportError(
-                f"cannot listen on {self._wanted}: {error}; stop what runs there or choose another port"
+                f"cannot listen on {self._wanted}: {error}; stop what runs there, choose another port, or an address "
+                "of this machine"
             ) from None
         self._address = thread.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = thread

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from serl_core.errors import ConfigError
-from serl_core.exposure import check_exposure, is_loopback, reminded
+from serl_core.exposure import check_exposure, check_port, is_loopback, reminded
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
@@ -40,3 +40,11 @@ def test_where_nobody_can_nothing_is_said(caplog, host, is_encrypted):
     with reminded("the robot server", host, is_encrypted=is_encrypted, period_s=0.001):
         time.sleep(0.05)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_what_is_no_port_is_refused_by_the_name_of_its_option(port):
+    with pytest.raises(ConfigError, match=f"--stop-port must be 0 .* to 65535, got {port}"):
+        check_port("--stop-port", port)
+    check_port("--stop-port", 0)
+    check_port("--stop-port", 65535)
