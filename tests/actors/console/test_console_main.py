@@ -87,7 +87,7 @@ def test_the_console_needs_neither_jax_nor_mujoco_nor_opencv():
 
 
 def test_another_machine_is_let_in_on_request_only(tmp_path):
-    with pytest.raises(ConfigError, match="allow that with --insecure-lan"):
+    with pytest.raises(ConfigError, match="or allow it with --insecure-lan"):
         run_console(ConsoleArgs(run=tmp_path, host="0.0.0.0"))
     assert not (tmp_path / "console.token").exists()
 

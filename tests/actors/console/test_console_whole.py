@@ -34,6 +34,7 @@ def steer_until(page, kind, accept, label=None, **command):
     """
     begin_s = time.monotonic()
     labelled_s = resumed_s = begin_s - 1.0
+    newest = {}  # of each kind, for whoever has to find out why nothing came
     while time.monotonic() - begin_s < START_TIMEOUT_S:
         now_s = time.monotonic()
         page.steer(**command)
@@ -42,12 +43,14 @@ def steer_until(page, kind, accept, label=None, **command):
             labelled_s = now_s
         while (left_s := now_s + 0.05 - time.monotonic()) > 0:
             message = page.next(left_s)
+            if message is not None:
+                newest[message["kind"]] = message
             if message is not None and message["kind"] == kind and accept(message):
                 return message
             if message is not None and message.get("control") == "paused" and now_s - resumed_s > 1.0:
                 page.say("resume")
                 resumed_s = now_s
-    raise AssertionError(f"no such message of kind {kind!r} came")
+    raise AssertionError(f"no such message of kind {kind!r} came; the newest: {newest}")
 
 
 def test_a_person_records_a_demonstration_from_the_page_and_every_step_of_theirs_is_flagged(tmp_path, arm):
