@@ -24,10 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from robot_servers.limits import SafetyLimits
-from robot_servers.main import bind, serve
+from robot_servers.main import serve
 from robot_servers.service import RobotService
 from robot_servers.testing import HOME, TICK_S, PointMassBackend
 from serl_core.robots.http_client import HttpRobot
+from serl_core.serving import bind
 
 TOKEN = "benchmark"
 START_TIMEOUT_S = 60.0

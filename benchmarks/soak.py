@@ -25,13 +25,14 @@ import numpy as np
 from robot_servers.audit_chain import verify
 from robot_servers.faulty_backend import FaultyBackend
 from robot_servers.limits import SafetyLimits
-from robot_servers.main import bind, serve
+from robot_servers.main import serve
 from robot_servers.service import RobotService
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.envs.task import load_task
 from serl_core.errors import SerlError
 from serl_core.robots.http_client import HttpRobot
 from serl_core.robots.messages import Mode, RobotState
+from serl_core.serving import bind
 from serl_core.testing.faults.proxy import FaultyLine
 
 TASK = "ram_insertion"

@@ -19,11 +19,12 @@ from robot_servers.stop_socket import StopSocket
 from robot_servers.supervisor import supervise
 from robot_servers.tls import server_context
 from robot_servers.tokens import Tokens, load_or_create_tokens
-from robot_servers.web import bind, create_server, names_of, url_of
+from robot_servers.web import create_server, names_of
 from serl_core.errors import ConfigError
 from serl_core.exposure import check_exposure, reminded
 from serl_core.robots.token import default_token_file
 from serl_core.scheduling import go_before_others
+from serl_core.serving import bind, url_of
 
 if TYPE_CHECKING:
     from robot_servers.serl_routes import SerlArm

@@ -13,9 +13,10 @@ import numpy as np
 
 from robot_servers.backend import Floats, JointLimits, Measured, Servo, jacobian_rows
 from robot_servers.limits import Refusal
-from robot_servers.main import bind, create_server, url_of
 from robot_servers.service import RobotService
+from robot_servers.web import create_server
 from serl_core.robots.messages import ImpedanceParams, Mode, RobotState, SimTruth, Vector3, Vector7
+from serl_core.serving import bind, url_of
 
 TICK_S = 0.001
 LAG_S = 0.02

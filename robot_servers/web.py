@@ -15,12 +15,10 @@ from robot_servers.auth import LOCAL_HOSTS, MAX_BODY_BYTES
 from robot_servers.limited_http import LimitedHttp, is_ours
 from robot_servers.service import RobotService
 from robot_servers.tokens import Tokens
-from serl_core.serving import Server, bind, host_of, url_of
+from serl_core.serving import Server, host_of, url_of
 
 if TYPE_CHECKING:
     from robot_servers.serl_routes import SerlArm
-
-__all__ = ["bind", "create_server", "names_of", "url_of"]
 
 BACKLOG = 256
 

@@ -28,7 +28,6 @@ from actors.spool import Spool
 from learners.checkpoints import ARRAYS, FACTS, FORMAT, SUMS, Checkpoints
 from robot_servers.audit_chain import verify
 from robot_servers.limits import load_limits
-from robot_servers.main import bind
 from robot_servers.stop_socket import StopSocket
 from robot_servers.testing import serving
 from robot_servers.tokens import Tokens
@@ -42,6 +41,7 @@ from serl_core.networks.weights import load_policy, load_weights
 from serl_core.robots.messages import PictureFormat
 from serl_core.robots.pictures import unpack
 from serl_core.robots.token import read_token
+from serl_core.serving import bind
 from serl_core.transport.codec import decode_transition, decode_weights
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 from tests.actors.console.rig import console

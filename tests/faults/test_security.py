@@ -16,7 +16,6 @@ import pytest
 
 from robot_servers.audit_chain import verify
 from robot_servers.auth import OPEN_PATHS, STOP_PATH
-from robot_servers.main import bind
 from robot_servers.service import RobotService
 from robot_servers.stop_socket import StopSocket
 from robot_servers.testing import PointMassBackend, serving
@@ -26,6 +25,7 @@ from serl_core.errors import DataError
 from serl_core.networks.pickled_child import read_arrays_apart
 from serl_core.robots.messages import LeaseRequest, Mode, PoseCommand, StreamCommand, encode
 from serl_core.robots.stream import Exchange, ExchangeRefused
+from serl_core.serving import bind
 from tests.faults.fault_rows import row
 from tests.faults.robot_rig import arm
 

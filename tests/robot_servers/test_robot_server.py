@@ -10,10 +10,11 @@ import pytest
 
 from robot_servers.arms import ArmOptions, Backend, ClockKind, make_backend
 from robot_servers.limits import SafetyLimits
-from robot_servers.main import RobotServerArgs, bind, run_robot_server
+from robot_servers.main import RobotServerArgs, run_robot_server
 from serl_core.errors import ConfigError, RobotFault, SerlError
 from serl_core.robots.http_client import HttpRobot
 from serl_core.robots.messages import Mode
+from serl_core.serving import bind
 
 SERVER = """
 import sys

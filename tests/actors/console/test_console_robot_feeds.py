@@ -9,12 +9,13 @@ import pytest
 
 from actors.console.picture_feed import PictureFeed
 from actors.console.robot_connection import RobotConnection, split_url
-from robot_servers.main import bind, create_server
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend
+from robot_servers.web import create_server
 from serl_core.errors import ConfigError, RobotError
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import RobotState
+from serl_core.serving import bind
 from tests.actors.console.rig import NO_ROBOT, ROBOT_TOKEN, console, robot, wait_until
 
 

@@ -13,12 +13,13 @@ import httpx
 import numpy as np
 
 from robot_servers.limits import SafetyLimits
-from robot_servers.main import bind, create_server, url_of
 from robot_servers.serl_routes.arm import SerlArm
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.testing import HOME, PointMassBackend
+from robot_servers.web import create_server
 from serl_core.robots.messages import LeaseRequest, SimResetCommand
+from serl_core.serving import bind, url_of
 
 TOKEN = "secret"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}

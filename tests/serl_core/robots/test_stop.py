@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from robot_servers.main import bind, serve, url_of
+from robot_servers.main import serve
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend
 from serl_core.errors import RobotError
 from serl_core.robots.http_client import HttpRobot
 from serl_core.robots.messages import Health, Mode
 from serl_core.robots.stop import send_stop
-from serl_core.serving import Server
+from serl_core.serving import Server, bind, url_of
 
 TOKEN = "t" * 64
 
