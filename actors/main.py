@@ -1,42 +1,33 @@
 """`serl actor`, `serl record` and `serl eval`: builds the actor's programs from their arguments."""
 
 import logging
-import signal
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import numpy as np
-import tyro
-from numpy.typing import NDArray
 
-from actors.actor import Act, ActorLoop
+from actors.actor import ActorLoop
 from actors.actor_metrics import ActorMetrics
 from actors.cameras.views import check_views
 from actors.discard import DiscardingLoop
 from actors.evaluate import evaluate
 from actors.frames_to_review import FramesToReview
 from actors.operator_access import operator_access
-from actors.operator_desk import OperatorDesk
+from actors.program_end import ended_by_signals
 from actors.record import record
 from actors.remote import ActorLog, RemoteActor
 from actors.seeing import vision_for
 from actors.spool import MAX_TRANSITIONS, Spool
 from actors.spooled_sender import SpooledSender
-from actors.teleop.browser import BrowserTeleop, CombinedTeleop, misfit_of
-from actors.teleop.choice import NoTeleop, TeleopKind, check_person, check_scripted
-from actors.teleop.interface import Reporting, Teleop
-from actors.teleop.puck import SpaceMouseConfig
-from actors.teleop.scripted import ExpertSkill, ScriptedTeleop
-from actors.teleop.spacemouse import make_spacemouse
+from actors.teleop.choice import TeleopKind
+from actors.teleop.device import TeleopArgs, make_teleop, opened
+from actors.teleop.interface import Reporting
 from actors.veto_file import VetoFile
 from actors.vision import CameraVision
 from serl_core.agents.policy import ActingPolicy, PolicyConfig
@@ -55,7 +46,6 @@ from serl_core.scheduling import go_before_others
 from serl_core.threads import dying_together
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink
-from serl_core.types import Observation
 
 logger = logging.getLogger(__name__)
 
@@ -70,16 +60,6 @@ class Program(IntEnum):
     ACTOR = 0
     RECORD = 1
     EVAL = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeleopArgs:
-    """Who corrects the policy, or demonstrates."""
-
-    teleop: Annotated[TeleopKind, tyro.conf.EnumChoicesFromValues] = TeleopKind.AUTO  # a simulated robot: scripted
-    spacemouse: SpaceMouseConfig = field(default_factory=SpaceMouseConfig)
-    skill: ExpertSkill = field(default_factory=ExpertSkill)  # of the scripted human
-    mock_robot: bool = False  # no arm is behind the robot server, as with franky-sim: the scripted human may act
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +148,7 @@ def run_actor(args: ActorArgs) -> int:
     perception = perception_for(task.config)
     policy = ActingPolicy(perception.spec, PolicyConfig(), policy_seed)
     with ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals())
+        stop = stack.enter_context(ended_by_signals())
         stack.enter_context(dying_together())
         spool_file = args.run / f"{args.actor_id}.spool"
         spool = stack.enter_context(Spool(spool_file, digest=perception.digest, max_transitions=args.spool_transitions))
@@ -194,7 +174,7 @@ def run_actor(args: ActorArgs) -> int:
                 vetoes=vetoes,
             )
         )
-        teleop = stack.enter_context(_opened(_teleop(args, task, env, teleop_seed, desk if args.operator else None)))
+        teleop = stack.enter_context(opened(make_teleop(args, task, env, teleop_seed, desk if args.operator else None)))
         stack.enter_context(env)
         _check_views(env, vision, args.run)
         metrics = ActorMetrics(
@@ -239,7 +219,7 @@ def run_record(args: RecordArgs) -> int:
     perception = perception_for(task.config)
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
     with ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals())
+        stop = stack.enter_context(ended_by_signals())
         vision = _vision(args, task.config, perception, env_seed)
         env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
         review, session = FramesToReview(args.out, task.config), uuid.uuid4().hex
@@ -257,8 +237,8 @@ def run_record(args: RecordArgs) -> int:
                 awaits_person=is_at_page,
             )
         )
-        device = _teleop(args, task, env, teleop_seed, None if run is None else desk, is_demonstrating=True)
-        teleop = stack.enter_context(_opened(device))
+        device = make_teleop(args, task, env, teleop_seed, None if run is None else desk, is_demonstrating=True)
+        teleop = stack.enter_context(opened(device))
         stack.enter_context(env)
         _check_views(env, vision, args.run or args.out)
         idle = np.zeros(task.config.action.spec.size, np.float32)  # what the absent policy would do
@@ -290,7 +270,7 @@ def run_eval(args: EvalArgs) -> int:
     starts = start_grid(task.config.reset, args.trials, skip=args.skip)
     vision = _vision(args, task.config, perception, env_seed)
     with (
-        _stop_on_signals() as stop,
+        ended_by_signals() as stop,
         _open_env(task, vision, args.robot, "evaluation", args.token_file, env_seed) as env,
     ):
         result = evaluate(env, stop.guard(policy.mode), starts, video=args.video, sleep=stop.sleep)
@@ -352,82 +332,3 @@ def _open_env(task: Task, vision: Vision | None, url: str, owner: str, token_fil
     """Return an environment that connects when it is entered."""
     sys.setswitchinterval(GIL_INTERVAL_S)
     return ArmEnv(task, HttpRobot(url, owner=owner, token_file=token_file), vision=vision, seed=seed)
-
-
-def _teleop(
-    args: TeleopArgs, task: Task, env: ArmEnv, seed: int, desk: OperatorDesk | None, *, is_demonstrating: bool = False
-) -> Teleop:
-    """Return the device that was chosen; open it before the robot, so that one that is missing leaves the arm alone.
-
-    Args:
-        desk: where operators come in, who may take over beside any device; None where none do.
-
-    Raises:
-        ConfigError: this robot, or this task, does not allow the choice.
-    """
-    if args.teleop is TeleopKind.BROWSER and desk is not None:
-        check_person(env.robot.health(), args.teleop)
-        return BrowserTeleop(task.config.action.spec, desk, lambda: env.state, is_demonstrating=is_demonstrating)
-    device = _device(args, task, env, seed, is_demonstrating=is_demonstrating)
-    if desk is None:
-        return device
-    misfit = misfit_of(task.config.action.spec)
-    if misfit is not None:
-        desk.why_not_steer = misfit
-        return device
-    browser = BrowserTeleop(task.config.action.spec, desk, lambda: env.state)
-    return CombinedTeleop(browser, device, lambda: env.state)
-
-
-def _device(args: TeleopArgs, task: Task, env: ArmEnv, seed: int, *, is_demonstrating: bool) -> Teleop:
-    match args.teleop:
-        case TeleopKind.SPACEMOUSE:
-            check_person(env.robot.health())
-            states = {"": lambda: env.state}
-            spec = task.config.action.spec
-            return make_spacemouse(spec, args.spacemouse, states, is_demonstrating=is_demonstrating)
-        case TeleopKind.NONE if is_demonstrating:
-            raise ConfigError("--teleop none: then nobody demonstrates; give --teleop spacemouse, browser or scripted")
-        case TeleopKind.NONE | TeleopKind.BROWSER:
-            return NoTeleop(task.config.action.spec)
-        case TeleopKind.AUTO | TeleopKind.SCRIPTED:
-            check_scripted(args.teleop, env.robot.health(), is_mock=args.mock_robot)
-            return ScriptedTeleop(task, env, skill=args.skill, seed=seed, is_demonstrating=is_demonstrating)
-
-
-@contextmanager
-def _opened(teleop: Teleop) -> Iterator[Teleop]:
-    """Yield an open device, and close it afterwards."""
-    with closing(teleop):
-        teleop.open()
-        yield teleop
-
-
-class _Stop(threading.Event):
-    """Once set, ends the program between two control steps: every context closes, the arm holds."""
-
-    def sleep(self, duration_s: float) -> None:
-        """Wait, or end the program."""
-        if self.wait(duration_s):
-            raise SystemExit(0)
-
-    def guard(self, act: Act) -> Act:
-        """Return `act` as the place where the program ends."""
-
-        def guarded(observation: Observation) -> NDArray[np.float32]:
-            self.sleep(0.0)
-            return act(observation)
-
-        return guarded
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """Yield an event that SIGTERM and SIGINT set; the handlers from before come back afterwards."""
-    stop = _Stop()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
