@@ -142,11 +142,14 @@ def decode_transition(record: bytes | memoryview) -> Transition:
 
 
 def is_whole(record: bytes) -> bool:
-    """Return whether these are the bytes of a record that was written as a transition, without reading it further."""
-    if not _PREFIX.size <= len(record) <= MAX_TRANSITION_BYTES:
+    """Return whether these are the bytes of a record that was written as a transition; its arrays are not looked at."""
+    try:
+        _unpack(TRANSITION_MAGIC, record, _transition_decoder, MAX_TRANSITION_BYTES)
+    except DamagedRecord:
         return False
-    magic, _, checksum = _PREFIX.unpack_from(record)
-    return bool(magic == TRANSITION_MAGIC and zlib.crc32(memoryview(record)[_PREFIX.size :]) == checksum)
+    except TransportError:  # of another make, as its writer meant it
+        return True
+    return True
 
 
 def encode_weights(weights: PolicyWeights) -> bytes:
@@ -270,12 +273,14 @@ def _unpack(
     body = memoryview(record)[_PREFIX.size :]
     if zlib.crc32(body) != checksum:
         raise DamagedRecord("a record whose CRC-32 does not match: it was damaged on its way or on disk")
-    if header_length > len(body):
-        raise TransportError(f"a header of {header_length} bytes in a record of {len(body)}")
+    if header_length > len(body):  # the checksum does not cover this number
+        raise DamagedRecord(f"a header of {header_length} bytes in a record of {len(body)}")
     try:
         header = decoder.decode(body[:header_length])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise TransportError(f"a record with a malformed header: {error}") from None
+    except msgspec.DecodeError as error:  # it ends too early or too late: so its length is not the one written
+        raise DamagedRecord(f"a record with a header of the wrong length: {error}") from None
     return header, body[header_length:]
 
 

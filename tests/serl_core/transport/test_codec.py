@@ -11,10 +11,12 @@ from serl_core.errors import TransportError
 from serl_core.testing.episodes import PIXEL_SPEC, assert_same_transitions, make_episode
 from serl_core.transport.codec import (
     MAX_TRANSITION_BYTES,
+    DamagedRecord,
     decode_transition,
     decode_weights,
     encode_transition,
     encode_weights,
+    is_whole,
 )
 from serl_core.transport.interface import PolicyWeights
 from serl_core.types import EndReason, Observation, Provenance
@@ -110,11 +112,24 @@ def test_random_bytes_are_refused_with_a_reason(garbage):
     ("decode", "record"), [(decode_transition, RECORD), (decode_weights, WEIGHTS_RECORD)], ids=["step", "weights"]
 )
 @given(data=st.data())
-def test_a_flipped_bit_is_always_noticed(decode, record, data):
-    place = data.draw(st.integers(0, 8 * len(record) - 1))
+def test_a_flipped_bit_is_always_damage_and_never_another_record(decode, record, data):
+    place = data.draw(st.one_of(st.integers(0, 8 * 12 - 1), st.integers(0, 8 * len(record) - 1)))
     damaged = bytearray(record)
     damaged[place // 8] ^= 1 << place % 8
-    assert not decodes_or_refuses(decode, bytes(damaged))
+    with pytest.raises(DamagedRecord):
+        decode(bytes(damaged))
+    assert not is_whole(bytes(damaged))
+
+
+@pytest.mark.parametrize("place", range(32))
+def test_a_flipped_bit_in_the_length_of_the_header_is_damage(place):
+    """The checksum does not cover the length: it is told by where the header ends."""
+    length = struct.unpack_from("<I", RECORD, 4)[0] ^ 1 << place
+    damaged = RECORD[:4] + struct.pack("<I", length) + RECORD[8:]
+    with pytest.raises(DamagedRecord, match="header"):
+        decode_transition(damaged)
+    assert not is_whole(damaged)
+    assert is_whole(RECORD)
 
 
 @pytest.mark.parametrize(
