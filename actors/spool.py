@@ -79,15 +79,23 @@ class Spool:
             connects, not for what an earlier one left.
         max_transitions: when reached, `is_full` tells the actor to pause.
         max_bytes: likewise, of records.
+        drops_oldest: it is never full: the oldest make room for the newest, and count as dropped.
     """
 
     def __init__(
-        self, path: Path, *, digest: str, max_transitions: int = MAX_TRANSITIONS, max_bytes: int = MAX_BYTES
+        self,
+        path: Path,
+        *,
+        digest: str,
+        max_transitions: int = MAX_TRANSITIONS,
+        max_bytes: int = MAX_BYTES,
+        drops_oldest: bool = False,
     ) -> None:
         self._path = Path(path)
         self._digest = digest
         self._max_transitions = max_transitions
         self._max_bytes = max_bytes
+        self._drops_oldest = drops_oldest
         self._database: sqlite3.Connection | None = None
         self._made = self._acknowledged = self._dropped = self._spooled = self._quarantined = self._bytes = 0
         self._warned = 0  # how many of WARN_AT have been passed
@@ -140,7 +148,7 @@ class Spool:
     @property
     def is_full(self) -> bool:
         """Whether the actor must pause until the learner has acknowledged some."""
-        return self._fill() >= 1.0
+        return not self._drops_oldest and self._fill() >= 1.0
 
     def append(self, transition: Transition) -> int | None:
         """Keep a transition until it is acknowledged; return its `place`. On return it survives this process.
@@ -151,15 +159,14 @@ class Spool:
             TransportError: the spool is full; the transition counts as dropped.
         """
         self._made += 1
-        try:
-            if self.is_full:
-                raise TransportError(
-                    f"spool {self._path} is full ({self._spooled} transitions, {self._bytes} bytes): "
-                    f"pause until the learner acknowledges"
-                )
-        except TransportError:
+        if self.is_full:
             self._dropped += 1
-            raise
+            raise TransportError(
+                f"spool {self._path} is full ({self._spooled} transitions, {self._bytes} bytes): "
+                f"pause until the learner acknowledges"
+            )
+        while self._spooled and self._fill() >= 1.0:
+            self._drop_oldest()
         try:
             record = encode_transition(transition)
         except TransportError as error:
@@ -223,6 +230,16 @@ class Spool:
         self._bytes -= sum(size for (size,) in rows)
         self._warned = sum(self._fill() >= level for level in WARN_AT)
         return len(rows)
+
+    def _drop_oldest(self) -> None:
+        (dropped,) = self._execute(
+            "DELETE FROM transitions WHERE place = (SELECT MIN(place) FROM transitions) RETURNING LENGTH(record)"
+        ).fetchall()
+        self._dropped += 1
+        self._spooled -= 1
+        self._bytes -= int(dropped[0])
+        if self._dropped & (self._dropped - 1) == 0:  # the 1st, 2nd, 4th, ...
+            logger.error("spool %s is full: dropped %d of the oldest transitions so far", self._path, self._dropped)
 
     def quarantine(self, transition: Transition, reason: str) -> None:
         """Keep a transition that was made, and is never to be sent. On return it survives this process."""

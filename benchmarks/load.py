@@ -29,7 +29,7 @@ from actors.spooled_sender import SpooledSender
 from learners.intake import Intake
 from serl_core.clock import Rate
 from serl_core.data.episode_log import EpisodeLog
-from serl_core.scheduling import go_before_others
+from serl_core.scheduling import go_before_others, go_behind
 from serl_core.transport.codec import encode_transition
 from serl_core.transport.interface import Hello, LearnerStatus, PolicyWeights
 from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
@@ -54,7 +54,7 @@ class Load:
     frame_bytes: int = 8_000  # of one compressed picture of 128x128: JPEG
     backlog: int = 0  # transitions of each actor that wait before it connects
     seed: int = 0
-    goes_before_others: bool = False  # SCHED_FIFO, as with the actor's --real-time-priority; the learner too
+    goes_before_others: bool = False  # SCHED_FIFO, as with the actor's --real-time-priority; the learner behind it
 
 
 class ActorResult(NamedTuple):
@@ -228,7 +228,7 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
 
     It does so in bouts of four seconds, with four seconds of rest between them.
     """
-    _settle(load)
+    _settle(load, is_learner=True)
     log = EpisodeLog(Path(folder) / "log", DIGEST)
     published_s: dict[int, float] = {}
     rests = 0  # seconds without weights
@@ -409,11 +409,13 @@ def summary(
     )
 
 
-def _settle(load: Load) -> None:
+def _settle(load: Load, *, is_learner: bool = False) -> None:
     """Set a process of the load up."""
     logging.disable(logging.WARNING)  # late ticks are measured, not told
     if load.goes_before_others:
         go_before_others()
+        if is_learner:
+            go_behind()
 
 
 def _receive(control: Connection, timeout_s: float) -> Any:

@@ -23,7 +23,7 @@ from robot_servers.web import create_server, names_of
 from serl_core.errors import ConfigError
 from serl_core.exposure import check_exposure, reminded
 from serl_core.robots.token import default_token_file
-from serl_core.scheduling import go_before_others
+from serl_core.scheduling import go_before_others, spare_what_stays
 from serl_core.serving import bind, url_of
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def run_robot_server(args: RobotServerArgs) -> None:
         first_epoch = secrets.randbelow(2**31)
         service = RobotService(make_backend(args, limits), limits, audit_log=args.audit_log, first_epoch=first_epoch)
         serl_arm = _serl_arm(service, args) if args.serl_routes else None
+        spare_what_stays()
         serve(
             service,
             tokens,

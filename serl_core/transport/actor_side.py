@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from serl_core.errors import TransportError
 from serl_core.failpoints import failpoint
 from serl_core.transport import wire
-from serl_core.transport.codec import decode_weights
-from serl_core.transport.interface import Hello, LearnerStatus, PolicyWeights
+from serl_core.transport.interface import Hello, LearnerStatus
 from serl_core.transport.socket_thread import Send
+from serl_core.transport.weights_pull import WeightsPull
 
 logger = logging.getLogger(__name__)
 
 MAX_OUTBOX_BYTES = 8 * 2**20
 GREETING_PERIOD_S = 0.5
-PULL_AGAIN_S = 2.0
 SEND_AGAIN_S = 0.05
 
 
@@ -28,7 +27,7 @@ class ActorSide:
         statuses: by session, those that were not polled yet.
         bases: by session, the oldest sequence that is not acknowledged.
         refusal: why the learner does not work with this actor.
-        weights: the newest.
+        weights_pull: has the newest weights.
     """
 
     def __init__(self, hello: Hello) -> None:
@@ -36,13 +35,12 @@ class ActorSide:
         self.statuses: dict[str, LearnerStatus] = {}
         self.bases: dict[str, int] = {}
         self.refusal: str | None = None
-        self.weights: PolicyWeights | None = None
+        self.weights_pull = WeightsPull()
         self._outbox: deque[list[bytes]] = deque()
         self._outbox_bytes = 0
         self._greeting = wire.encode(wire.Greeting(wire.PROTOCOL, hello.actor_id, hello.session, hello.spec_digest))
         self._greet_at_s = 0.0
         self._announced_version = 0
-        self._pull_at_s = 0.0
 
     @property
     def waiting_bytes(self) -> int:
@@ -75,10 +73,8 @@ class ActorSide:
                 return SEND_AGAIN_S
             with self.changed:
                 self._outbox_bytes -= sum(map(len, self._outbox.popleft()))
-        if self._announced_version > self._held_version() and now_s >= self._pull_at_s:
-            send([wire.encode(wire.Pull(self._held_version()))])
-            self._pull_at_s = now_s + PULL_AGAIN_S
-        return max(self._greet_at_s - now_s, SEND_AGAIN_S)
+        self._pull(send, now_s)
+        return SEND_AGAIN_S if self.weights_pull.is_decoding else max(self._greet_at_s - now_s, SEND_AGAIN_S)
 
     def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
         """Take in one message. Returns False: an actor never cuts the line to its learner."""
@@ -86,8 +82,9 @@ class ActorSide:
             head, *records = frames
             message = wire.decode_from_learner(head)
             if isinstance(message, wire.Weights):
-                (record,) = records
-                self._adopt(decode_weights(record))
+                (piece,) = records
+                self.weights_pull.take(message, piece)
+                self._pull(send, now_s)
                 return False
         except (TransportError, ValueError) as error:
             logger.warning("ignored a message of the learner: %s", error)
@@ -104,6 +101,7 @@ class ActorSide:
         """Send last words."""
         self.tick(send, self._greet_at_s - GREETING_PERIOD_S)
         send([wire.encode(wire.Leaving())])
+        self.weights_pull.close()
 
     def _note(self, status: LearnerStatus) -> None:
         self.refusal = None
@@ -112,10 +110,7 @@ class ActorSide:
         if status.session in self.bases:
             self.bases[status.session] = max(self.bases[status.session], status.acked_sequence + 1)
 
-    def _adopt(self, weights: PolicyWeights) -> None:
-        if weights.version > self._held_version():
-            self.weights = weights
-            self._pull_at_s = 0.0
-
-    def _held_version(self) -> int:
-        return self.weights.version if self.weights is not None else 0
+    def _pull(self, send: Send, now_s: float) -> None:
+        wanted = self.weights_pull.wanted(self._announced_version, now_s)
+        if wanted is not None:
+            send([wire.encode(wanted)])

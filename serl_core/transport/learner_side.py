@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 MAX_ACTORS = 64
 ACTOR_GONE_S = 3.0  # without a greeting
 STATUS_PERIOD_S = 0.5  # between looks for actors that are gone
-PULL_PERIOD_S = 1.0  # an actor that asks for the same weights sooner is not answered: they may be on their way
-WEIGHTS_BYTES_PER_S = 5e8  # to all actors together: what else they are told must not queue behind many copies
+PIECE_BYTES = 2**18  # of weights: a status waits behind no more, a quarter of a second on a line of 10 Mbit/s
+WEIGHTS_BYTES_PER_S = 2.5e8  # to all actors together: they share their machines with what must not wait
+BURST_S = 0.005  # of weights, for the thread does not wake up to the microsecond
 MAX_STRIKES = 3  # bad messages of one connection
 MAX_REMEMBERED = 1024  # connections with strikes
 
@@ -33,12 +34,11 @@ class _Peer:
     session: str
     seen_s: float
     sent: dict[str, LearnerStatus | None] = field(default_factory=dict)  # by session
-    weights_version: int = 0  # of those that were sent last
-    weights_sent_s: float = -PULL_PERIOD_S
+    weights_record: tuple[int, bytes] | None = None  # that it is getting, although there may be newer ones
 
 
 class LearnerSide:
-    """Answers greetings, takes offers into the inbox, gives weights to those who pull.
+    """Answers greetings, takes offers into the inbox, gives weights, in pieces, to those who pull.
 
     A connection that says three things that no actor says is cut, and nothing of what it has sent is read any more.
     A transition that is whole and not of this task is no such thing: it is refused by a reason in the status.
@@ -56,7 +56,7 @@ class LearnerSide:
         self._spec = spec
         self._strikes: dict[bytes, int] = {}
         self._pulls: dict[bytes, wire.Pull] = {}  # of actors whose turn has not come
-        self._next_weights_s = -math.inf
+        self._weights_at_s = -math.inf  # their turn
 
     def tick(self, send: Send, now_s: float) -> float:
         """Tell each actor what has changed. Returns the seconds until there may be more to do."""
@@ -71,7 +71,7 @@ class LearnerSide:
                 if session != peer.session and status.acked_sequence >= status.received_sequence:
                     del peer.sent[session]  # an earlier session, now complete
         self._give_weights(send, now_s)
-        return min(STATUS_PERIOD_S, max(self._next_weights_s - now_s, 0.0)) if self._pulls else STATUS_PERIOD_S
+        return min(STATUS_PERIOD_S, max(self._weights_at_s - now_s, 0.0)) if self._pulls else STATUS_PERIOD_S
 
     def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
         """Take in one message, its connection's name first. Return whether that connection is to be cut."""
@@ -141,19 +141,28 @@ class LearnerSide:
         send([identity, wire.encode(wire.Refusal(reason))])
 
     def _give_weights(self, send: Send, now_s: float) -> None:
-        """Give the newest weights to those who have asked, one actor after the other."""
-        while self._pulls and now_s >= self._next_weights_s:
-            identity = next(iter(self._pulls))
-            pull, peer = self._pulls.pop(identity), self.peers.get(identity)
-            if self.weights_record is None or peer is None:
-                continue
-            version, record = self.weights_record
-            is_under_way = peer.weights_version == version and now_s - peer.weights_sent_s < PULL_PERIOD_S
-            if version <= pull.than_version or is_under_way:
-                continue
-            if send([identity, wire.encode(wire.Weights()), record]):
-                peer.weights_version, peer.weights_sent_s = version, now_s
-                self._next_weights_s = now_s + len(record) / WEIGHTS_BYTES_PER_S
+        """Give pieces as fast as is allowed, to who has the most already: not all are to unpack at the same time."""
+        while self._pulls and now_s >= self._weights_at_s:
+            identity = max(self._pulls, key=lambda identity: self._pulls[identity].offset)
+            pull = self._pulls.pop(identity)
+            if identity in self.peers:
+                size = self._give_piece(identity, pull, send)
+                self._weights_at_s = max(self._weights_at_s, now_s - BURST_S) + size / WEIGHTS_BYTES_PER_S
+
+    def _give_piece(self, identity: bytes, pull: wire.Pull, send: Send) -> int:
+        """Give the next piece of what the actor is getting, or the first one of the newest weights; return its size."""
+        peer = self.peers[identity]
+        if peer.weights_record is None or peer.weights_record[0] != pull.version:
+            peer.weights_record = self.weights_record
+        if peer.weights_record is None or peer.weights_record[0] <= pull.than_version:
+            return 0
+        version, record = peer.weights_record
+        offset = pull.offset if version == pull.version and pull.offset < len(record) else 0
+        piece = memoryview(record)[offset : offset + PIECE_BYTES]
+        send([identity, wire.encode(wire.Weights(version, len(record), offset)), piece])
+        if offset + len(piece) == len(record):
+            peer.weights_record = None
+        return len(piece)
 
     def _take(self, peer: _Peer, offer: wire.Offer, records: Sequence[bytes]) -> None:
         peer.sent.setdefault(offer.session, None)

@@ -13,11 +13,12 @@ from typing import Protocol, runtime_checkable
 import zmq
 
 from serl_core.errors import TransportError
+from serl_core.scheduling import go_behind, priority_behind
 from serl_core.transport.doorkeeper import Doorkeeper
 
 logger = logging.getLogger(__name__)
 
-Send = Callable[[Sequence[bytes]], bool]
+Send = Callable[[Sequence[bytes | memoryview]], bool]
 """Sends a message if that is possible now, and returns whether it was."""
 
 QUEUE = 16  # messages that ZeroMQ itself may hold per direction
@@ -65,6 +66,10 @@ class SocketThread:
         self, name: str, kind: int, max_message_bytes: int, side: Side, doorkeeper: Doorkeeper | None = None
     ) -> None:
         self._context = zmq.Context()
+        priority = priority_behind()
+        if priority is not None:
+            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_FIFO)
+            self._context.set(zmq.THREAD_PRIORITY, priority)
         self._door = doorkeeper.open(self._context) if doorkeeper is not None else None
         self._doorkeeper = doorkeeper
         self.socket = self._context.socket(kind)
@@ -102,7 +107,7 @@ class SocketThread:
         if self.failure is not None:
             raise TransportError(f"the link has failed: {self.failure}") from self.failure
 
-    def _send(self, frames: Sequence[bytes]) -> bool:
+    def _send(self, frames: Sequence[bytes | memoryview]) -> bool:
         try:
             self.socket.send_multipart(frames, flags=zmq.NOBLOCK, copy=False)
         except zmq.Again:
@@ -114,6 +119,7 @@ class SocketThread:
         return True
 
     def _run(self) -> None:
+        go_behind()
         poller = zmq.Poller()
         for source in (self.socket, self._wake_out, self._door):
             if source is not None:

@@ -10,9 +10,9 @@ from typing import Annotated
 import msgspec
 
 from serl_core.errors import TransportError
-from serl_core.transport.codec import SESSION
+from serl_core.transport.codec import MAX_WEIGHTS_BYTES, SESSION
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 MAX_HEAD_BYTES = 8192  # no message but its records is larger
 
@@ -50,9 +50,14 @@ class Offer(_Message, frozen=True, tag="offer"):
 
 
 class Pull(_Message, frozen=True, tag="pull"):
-    """Actor: send me your weights if they are newer than this."""
+    """Actor: send me your weights if they are newer than `than_version`.
+
+    I have `offset` bytes of the record of `version`; 0 of version 0 if I have none.
+    """
 
     than_version: _Count
+    version: _Count
+    offset: _Count
 
 
 class Leaving(_Message, frozen=True, tag="leaving"):
@@ -74,7 +79,11 @@ class Status(_Message, frozen=True, tag="status"):
 
 
 class Weights(_Message, frozen=True, tag="weights"):
-    """Learner: the newest weights, in the record that follows."""
+    """Learner: from `offset` on, a piece of the record of weights follows, which has `size` bytes in all."""
+
+    version: _Count
+    size: Annotated[int, msgspec.Meta(ge=1, le=MAX_WEIGHTS_BYTES)]
+    offset: _Count
 
 
 class Refusal(_Message, frozen=True, tag="refusal"):

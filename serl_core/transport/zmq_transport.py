@@ -19,7 +19,7 @@ import zmq
 from serl_core.errors import ConfigError, TransportError
 from serl_core.exposure import check_port
 from serl_core.transport.actor_side import ActorSide
-from serl_core.transport.codec import MAX_TRANSITION_BYTES, MAX_WEIGHTS_BYTES, encode_transition, encode_weights
+from serl_core.transport.codec import MAX_TRANSITION_BYTES, encode_transition, encode_weights
 from serl_core.transport.doorkeeper import Doorkeeper
 from serl_core.transport.inbox import Inbox
 from serl_core.transport.interface import Hello, LearnerStatus, PolicyWeights
@@ -173,7 +173,7 @@ class ZmqActorLink:
         """See ActorLink. Raises ConfigError when the keys cannot be read."""
         self.close()
         side = ActorSide(hello)
-        thread = SocketThread("actor-link", zmq.DEALER, MAX_WEIGHTS_BYTES, side)
+        thread = SocketThread("actor-link", zmq.DEALER, MAX_TRANSITION_BYTES, side)
         try:
             self._prepare(thread.socket)
         except ConfigError:
@@ -226,7 +226,7 @@ class ZmqActorLink:
 
     def newest_weights(self, than_version: int) -> PolicyWeights | None:
         """See ActorLink. The thread pulls whatever is newer than what it has."""
-        weights = self._open()[0].weights
+        weights = self._open()[0].weights_pull.weights
         return weights if weights is not None and weights.version > than_version else None
 
     @property

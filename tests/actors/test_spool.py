@@ -80,6 +80,17 @@ def test_a_full_spool_says_so_and_drops_nothing_in_silence(tmp_path, caplog):
         assert not spool.is_full
 
 
+def test_a_spool_that_may_drops_the_oldest_for_the_newest_and_counts_them(tmp_path, caplog):
+    steps = make_episode(steps=14)
+    with Spool(tmp_path / "spool.sqlite", digest="cafe", max_transitions=10, drops_oldest=True) as spool:
+        for step in steps:
+            assert not spool.is_full
+            spool.append(step)
+        assert [row.sequence for row in spool.pending(99)] == list(range(4, 14))
+        assert spool.counters() == {"made": 14, "acknowledged": 0, "spooled": 10, "quarantined": 0, "dropped": 4}
+        assert "dropped 4 of the oldest" in caplog.text
+
+
 def test_a_spool_is_bounded_in_bytes_too(tmp_path):
     steps = make_episode(steps=2)
     with Spool(tmp_path / "spool.sqlite", digest="cafe", max_bytes=len(encode_transition(steps[0])) + 1) as spool:

@@ -23,7 +23,7 @@ def mutated_frames(source: random.Random, digest: str) -> Iterator[list[bytes]]:
     heads = [
         wire.encode(wire.Greeting(wire.PROTOCOL, "wrong", SESSION, digest)),
         wire.encode(wire.Offer(SESSION, 0, -1, 0)),
-        wire.encode(wire.Pull(3)),
+        wire.encode(wire.Pull(3, 0, 0)),
         wire.encode(wire.Leaving()),
         wire.encode(wire.Status(0, 0, 0, 0, False, SESSION, 0, "", "")),
     ]

@@ -589,7 +589,7 @@ def test_readings_that_freeze_behind_the_server_pause_the_actor(tmp_path, observ
 def test_a_robot_server_that_is_started_anew_is_taken_up_again(tmp_path, observed):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    options = ("--clock", "real_time", "--scene", "ram_insertion", "--port", port)
+    options = ("--clock", "real_time", "--scene", "ram_insertion", "--port", port, "--stop-port", "0")
     steps, loop = [], None
     with server_process(tmp_path, *options) as (_, url, token):
         env = ArmEnv(TASK, HttpRobot(url, owner="actor", token_file=token))

@@ -221,14 +221,14 @@ def test_a_bomb_is_refused_by_what_it_declares(observed):
     many = np.frombuffer(png_bomb(1024), np.uint8)
     with pytest.raises(DataError, match="33554432 bytes at most"):
         decompress({f"camera_{number}": many for number in range(11)})
-    head = wire.encode(wire.Weights())
+    with pytest.raises(TransportError, match="33554432"):
+        wire.decode_from_learner(wire.encode(wire.Weights(1, MAX_WEIGHTS_BYTES + 1, 0)))
     record = encode_transition(make_episode()[0])
     for said in (record, b"SRW1" + b"\xff" * 60):
         with pytest.raises(TransportError):
             decode_weights(said)
     grown_mb = rss_mb() - before_mb
     assert grown_mb < 64
-    assert len(head) < MAX_WEIGHTS_BYTES
     observed(f"{len(bomb) / 1e6:.1f} MB that would be 0.97 GB: refused, growth {grown_mb:.1f} MB")
 
 
@@ -472,6 +472,49 @@ def test_a_bad_line_is_used_to_70_percent_and_nothing_piles_up(tmp_path, seed, o
         f"{100 * goodput:.0f} % of 10 Mbit/s at 100 ms, 1 % late by a round trip more; {100 * resent:.0f} % twice, "
         f"growth {acted['grown_mb']:.0f} MB"
     )
+
+
+# --- P2, of an actor that does not hold
+
+
+@row("P2")
+def test_an_actor_that_may_drops_the_oldest_counts_them_and_goes_on_with_the_rest(tmp_path, observed):
+    steps, room = make_episode(steps=60), 20
+    with (
+        Spool(tmp_path / "spool", digest=DIGEST, max_transitions=room, drops_oldest=True) as spool,
+        ZmqLearnerLink(DIGEST) as learner,
+        closing(ZmqActorLink(learner.address)) as link,
+    ):
+        sender = SpooledSender(spool, link, resend_s=0.2)
+        sender.connect(hello(), PATIENCE_S)
+        received = []
+
+        def deliver(learner, upto):
+            def has_come():
+                sender.pump()
+                received.extend(learner.receive(0.01))
+                if received:
+                    learner.acknowledge("session", received[-1].provenance.sequence)
+                return bool(received) and received[-1].provenance.sequence == upto
+
+            wait_until(has_come)
+
+        for step in steps[:10]:
+            sender.send(step)
+        deliver(learner, 9)
+        wait_until(lambda: sender.pump() or not spool.counters()["spooled"])
+        port = port_of(learner.address)
+        learner.close()
+        for step in steps[10:]:
+            sender.send(step)
+            sender.pump()
+        dropped = spool.counters()["dropped"]
+        with ZmqLearnerLink(DIGEST, port=port) as successor:
+            successor.restore({"session": 9})
+            deliver(successor, 59)
+    assert dropped == 30
+    assert_same_transitions(received, [*steps[:10], *steps[40:]])
+    observed(f"allowed to drop the oldest: {dropped} of 50 dropped beyond {room}, and counted; the newest {room} came")
 
 
 # --- T7

@@ -1,10 +1,11 @@
+import gc
 import os
 import threading
 
 import pytest
 
 from serl_core.errors import ConfigError
-from serl_core.scheduling import PRIORITY, go_before_others
+from serl_core.scheduling import PRIORITY, go_before_others, go_behind, priority_behind, spare_what_stays
 
 
 def test_threads_started_afterwards_go_first_too(monkeypatch):
@@ -32,6 +33,22 @@ def test_a_thread_that_asked_hands_it_on():
     assert found in ([], [os.SCHED_FIFO])
 
 
+def test_a_thread_goes_behind_the_one_before_others_that_started_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_getscheduler", lambda pid: os.SCHED_FIFO)
+    monkeypatch.setattr(os, "sched_getparam", lambda pid: os.sched_param(PRIORITY))
+    monkeypatch.setattr(os, "sched_setscheduler", lambda pid, policy, param: asked.append((pid, policy, param)))
+    go_behind()
+    assert asked == [(0, os.SCHED_FIFO, os.sched_param(PRIORITY - 1))]
+
+
+def test_under_ordinary_scheduling_nobody_goes_behind(monkeypatch):
+    monkeypatch.setattr(os, "sched_getscheduler", lambda pid: os.SCHED_OTHER)
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("changed"))
+    assert priority_behind() is None
+    go_behind()
+
+
 def test_a_system_that_does_not_allow_it_says_how(monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
@@ -39,3 +56,13 @@ def test_a_system_that_does_not_allow_it_says_how(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     with pytest.raises(ConfigError, match=r"--real-time-priority.*not permitted.*rtprio 10"):
         go_before_others()
+
+
+def test_what_a_program_is_made_of_is_not_looked_through_again():
+    before = len(gc.get_objects())
+    try:
+        spare_what_stays()
+        assert gc.get_freeze_count() > before / 2
+        assert len(gc.get_objects()) < before / 2
+    finally:
+        gc.unfreeze()

@@ -2,59 +2,99 @@ import pytest
 
 from serl_core.transport import wire
 from serl_core.transport.inbox import Inbox
-from serl_core.transport.learner_side import STATUS_PERIOD_S, WEIGHTS_BYTES_PER_S, LearnerSide
-
-TURN_S = 0.04
-RECORD = bytes(round(TURN_S * WEIGHTS_BYTES_PER_S))
+from serl_core.transport.learner_side import BURST_S, PIECE_BYTES, WEIGHTS_BYTES_PER_S, LearnerSide
 
 
 class Line:
     """What a learner says to its actors."""
 
     def __init__(self):
-        self.weights = []  # (seconds, actor)
         self.now_s = 0.0
+        self.given = []  # (actor, version, offset, bytes)
         self.side = LearnerSide("task", Inbox())
-        self.side.weights_record = (1, RECORD)
 
     def send(self, frames):
-        identity, head, *_ = frames
-        if isinstance(wire.decode_from_learner(head), wire.Weights):
-            self.weights.append((self.now_s, identity))
+        identity, head, *records = frames
+        message = wire.decode_from_learner(head)
+        if isinstance(message, wire.Weights):
+            self.given.append((identity, message.version, message.offset, bytes(records[0])))
         return True
 
     def hear(self, identity, message):
-        self.side.handle([identity, wire.encode(message)], self.send, self.now_s)
+        return self.side.handle([identity, wire.encode(message)], self.send, self.now_s)
 
     def join(self, identity):
         self.hear(identity, wire.Greeting(wire.PROTOCOL, "actor", "session", "task"))
 
-    def tick(self):
-        wait_s = self.side.tick(self.send, self.now_s)
-        self.now_s += wait_s
-        return wait_s
+    def pulled(self, identity, *arguments):
+        """Return what a pull is answered with."""
+        self.given.clear()
+        self.now_s += 1.0
+        assert not self.hear(identity, wire.Pull(*arguments))
+        return list(self.given)
 
 
-def test_actors_get_large_weights_one_after_the_other():
-    """Copies for eight actors at once kept every acknowledgement waiting behind 160 MB."""
-    line, actors = Line(), [b"a", b"b", b"c"]
-    for identity in actors:
-        line.join(identity)
-        line.hear(identity, wire.Pull(0))
-    assert line.weights == [(0.0, b"a")]
-    while line.tick() < STATUS_PERIOD_S:
-        pass
-    assert [identity for _, identity in line.weights] == actors
-    assert [at_s for at_s, _ in line.weights] == pytest.approx([0.0, TURN_S, 2 * TURN_S])
-
-
-def test_who_asks_twice_or_has_left_gets_no_turn():
+@pytest.fixture
+def line():
     line = Line()
-    for identity in (b"a", b"b", b"c"):
-        line.join(identity)
-        line.hear(identity, wire.Pull(0))
-    line.hear(b"c", wire.Pull(0))
-    line.hear(b"b", wire.Leaving())
-    while line.tick() < STATUS_PERIOD_S:
-        pass
-    assert [identity for _, identity in line.weights] == [b"a", b"c"]
+    line.side.weights_record = (1, bytes(PIECE_BYTES) + b"end")
+    line.join(b"a")
+    return line
+
+
+def test_a_pull_is_answered_with_one_piece_and_the_last_one_is_what_is_left(line):
+    """Whole copies for eight actors at once kept every acknowledgement waiting behind 160 MB."""
+    assert line.pulled(b"a", 0, 0, 0) == [(b"a", 1, 0, bytes(PIECE_BYTES))]
+    assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 1, PIECE_BYTES, b"end")]
+
+
+def test_an_actor_that_has_the_newest_or_has_left_gets_nothing(line):
+    assert line.pulled(b"a", 1, 0, 0) == []
+    line.hear(b"a", wire.Leaving())
+    assert line.pulled(b"a", 0, 0, 0) == []
+
+
+def test_weights_that_are_under_way_are_completed_although_there_are_newer_ones(line):
+    """On a slow line they would never be complete, were each publication to begin anew."""
+    line.pulled(b"a", 0, 0, 0)
+    line.side.weights_record = (2, b"newer")
+    assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 1, PIECE_BYTES, b"end")]
+    assert line.pulled(b"a", 1, 0, 0) == [(b"a", 2, 0, b"newer")]
+
+
+def test_a_piece_that_was_lost_is_given_again_also_the_last_one(line):
+    line.pulled(b"a", 0, 0, 0)
+    assert line.pulled(b"a", 0, 1, PIECE_BYTES) == line.pulled(b"a", 0, 1, PIECE_BYTES)
+
+
+def test_who_wants_to_go_on_with_weights_that_are_gone_gets_the_newest_from_their_beginning(line):
+    """Its learner was started again."""
+    line.side.weights_record = (7, b"newest")
+    assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 7, 0, b"newest")]
+
+
+def test_a_pull_from_beyond_the_end_begins_anew(line):
+    line.pulled(b"a", 0, 0, 0)
+    assert line.pulled(b"a", 0, 1, 2 * PIECE_BYTES) == [(b"a", 1, 0, bytes(PIECE_BYTES))]
+
+
+def test_pieces_are_given_no_faster_than_is_allowed_and_first_to_who_has_the_most(line):
+    """Eight actors that unpacked 20 MB at the same time kept both cores from everything else."""
+    pieces = 40
+    line.side.weights_record = (1, bytes(pieces * PIECE_BYTES))
+    line.join(b"b")
+    offsets = {b"a": 0, b"b": 0}
+    heard = 0
+    for identity in offsets:
+        line.hear(identity, wire.Pull(0, 0, 0))
+    while min(offsets.values()) < pieces * PIECE_BYTES:
+        while heard < len(line.given):
+            identity, version, offset, piece = line.given[heard]
+            heard += 1
+            offsets[identity] = offset + len(piece)
+            if offsets[identity] < pieces * PIECE_BYTES:
+                line.hear(identity, wire.Pull(0, version, offsets[identity]))
+        line.side.tick(line.send, line.now_s)
+        line.now_s += 0.0005
+    assert line.now_s == pytest.approx(2 * pieces * PIECE_BYTES / WEIGHTS_BYTES_PER_S, abs=2 * BURST_S)
+    assert [identity for identity, *_ in line.given[-pieces // 2 :]] == [b"b"] * (pieces // 2)

@@ -1,0 +1,86 @@
+"""An actor's way to the newest weights: it asks for one piece of their record after the other.
+
+So nothing else that a learner has to say waits behind more than a piece, however large the weights and slow the line.
+"""
+
+import logging
+import threading
+import time
+
+from serl_core.errors import TransportError
+from serl_core.transport import wire
+from serl_core.transport.codec import decode_weights
+from serl_core.transport.interface import PolicyWeights
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 2.0
+
+
+class WeightsPull:
+    """Says which piece is wanted next, and makes weights of the pieces, on a thread of its own.
+
+    Attributes:
+        weights: the newest that are whole and right.
+    """
+
+    def __init__(self) -> None:
+        self.weights: PolicyWeights | None = None
+        self._version = 0  # of the record that is coming
+        self._record = bytearray()  # of the whole size, with what has arrived of it
+        self._arrived = 0  # bytes
+        self._ask_at_s = 0.0
+        self._decoding: threading.Thread | None = None
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether a record is complete, and its weights are being made."""
+        return self._decoding is not None and self._decoding.is_alive()
+
+    def wanted(self, announced_version: int, now_s: float) -> wire.Pull | None:
+        """Return what to ask for now; None when nothing newer is announced, or an answer may be on its way."""
+        held_version = self.weights.version if self.weights is not None else 0
+        if announced_version <= held_version or now_s < self._ask_at_s or self.is_decoding:
+            return None
+        self._ask_at_s = now_s + ASK_AGAIN_S
+        return wire.Pull(held_version, self._version, self._arrived)
+
+    def take(self, head: wire.Weights, piece: bytes) -> None:
+        """Take in a piece. One that came before, or is of another record than the one that is coming, changes nothing.
+
+        Raises:
+            TransportError: there is more of it than it said at first.
+        """
+        if head.offset == 0 and not self.is_decoding:
+            self._version, self._record, self._arrived = head.version, bytearray(head.size), 0
+        expected = (self._version, len(self._record), self._arrived)
+        if self.is_decoding or (head.version, head.size, head.offset) != expected:
+            return
+        end = self._arrived + len(piece)
+        if not self._arrived < end <= head.size:
+            raise TransportError(
+                f"a piece of {len(piece)} bytes, with {head.size - self._arrived} to come of the weights"
+            )
+        self._record[self._arrived : end] = piece
+        self._arrived = end
+        self._ask_at_s = 0.0
+        if end == head.size:
+            record = memoryview(self._record).toreadonly()
+            self._version, self._record, self._arrived = 0, bytearray(), 0
+            self._decoding = threading.Thread(target=self._adopt, args=(record,), name="actor-weights", daemon=True)
+            self._decoding.start()
+
+    def close(self) -> None:
+        """Wait for what is being made."""
+        if self._decoding is not None:
+            self._decoding.join()
+
+    def _adopt(self, record: memoryview) -> None:
+        try:
+            weights = decode_weights(record)
+        except TransportError as error:
+            logger.warning("ignored weights of the learner: %s", error)
+            self._ask_at_s = time.monotonic() + ASK_AGAIN_S
+            return
+        if self.weights is None or weights.version > self.weights.version:
+            self.weights = weights
