@@ -15,6 +15,7 @@ from robot_servers.app import StopPlace, health_of
 from robot_servers.arms import ArmOptions, Backend, ClockKind, GripperKind, make_backend
 from robot_servers.limits import load_limits
 from robot_servers.service import RobotService
+from robot_servers.stop_memory import StopMemory
 from robot_servers.stop_socket import StopSocket
 from robot_servers.supervisor import supervise
 from robot_servers.tls import server_context
@@ -75,14 +76,14 @@ class RobotServerArgs(ArmOptions):
     """Start the server again when it dies, into a hold, at most 3 times in 10 minutes."""
 
 
-def run_robot_server(args: RobotServerArgs) -> None:
+def run_robot_server(args: RobotServerArgs, stop_memory: StopMemory | None = None) -> None:
     """Serve until SIGTERM or SIGINT. SIGUSR1 latches a stop.
 
     Raises:
         SerlError: the port is busy, or a file or an option is wrong.
     """
     if args.supervised:
-        supervise(lambda: run_robot_server(dataclasses.replace(args, supervised=False)))
+        supervise(lambda memory: run_robot_server(dataclasses.replace(args, supervised=False), memory))
         return
     if args.real_time_priority:
         go_before_others()  # before there is any other thread
@@ -95,7 +96,13 @@ def run_robot_server(args: RobotServerArgs) -> None:
     with bind(args.host, args.port) as listener, bind(args.host, _stop_port(args), "--stop-port") as stop_listener:
         # A random start: an epoch from before a restart must never fit a new lease.
         first_epoch = secrets.randbelow(2**31)
-        service = RobotService(make_backend(args, limits), limits, audit_log=args.audit_log, first_epoch=first_epoch)
+        service = RobotService(
+            make_backend(args, limits),
+            limits,
+            audit_log=args.audit_log,
+            first_epoch=first_epoch,
+            stop_memory=stop_memory,
+        )
         serl_arm = _serl_arm(service, args) if args.serl_routes else None
         spare_what_stays()
         serve(

@@ -35,6 +35,7 @@ from robot_servers.service_parts.parameters import Parameters
 from robot_servers.service_parts.recovery import Recovery
 from robot_servers.service_parts.simulation import Simulation
 from robot_servers.service_parts.sound_state import SoundState
+from robot_servers.stop_memory import StopMemory
 from serl_core.errors import RobotError
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
@@ -74,6 +75,7 @@ class RobotService:
         audit_log: JSON lines are appended there.
         liveness: the clock of the lease and of the backend's signs of life, in s.
         first_epoch: leases count up from here.
+        stop_memory: of a supervisor, so that a stop outlives this server.
 
     Raises:
         ConfigError: the limits allow no gains to start with.
@@ -87,10 +89,12 @@ class RobotService:
         audit_log: Path | None = None,
         liveness: Callable[[], float] = time.monotonic,
         first_epoch: int = 0,
+        stop_memory: StopMemory | None = None,
     ) -> None:
         self.backend = backend
         self.limits = limits or SafetyLimits()
         self._audit = AuditLog(audit_log, lambda: self._kernel.leases.epoch)
+        self._stop_memory = stop_memory or StopMemory()
         self._watchdog_fired = 0
         self._kernel = SafetyKernel(self.limits, backend.joint_limits(), self._note, first_epoch)
         self._gate = Gate(backend, self._kernel, self.limits, liveness)
@@ -111,6 +115,8 @@ class RobotService:
         """
         self._gate.ticked(self._gate.liveness())
         self._audit.start()
+        if self._stop_memory.is_stopped:
+            self.latch_stop("stop")
         try:
             self.backend.start(self._servo)
             self._parameters.start()
@@ -241,12 +247,14 @@ class RobotService:
     def latch_stop(self, cause: str) -> None:
         """Latch a software stop without any lock: from any thread, or from a signal handler."""
         self._kernel.stop(cause)
+        self._stop_memory.note(lambda: self._kernel.is_stopped)
         self._audit.note("stop", cause)
 
     def resume(self, command: EpochCommand) -> RobotState:
         """Clear a latched stop; the arm holds where it is."""
         with self._gate.lock:
             self._kernel.resume(command.epoch)
+            self._stop_memory.note(lambda: self._kernel.is_stopped)
         return self._settled_state()
 
     def recover(self, command: RecoverCommand) -> RobotState:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
+from robot_servers.stop_memory import StopMemory
 from serl_core.errors import SerlError
 
 logger = logging.getLogger(__name__)
@@ -40,22 +41,23 @@ class RestartBudget:
         return True
 
 
-def supervise(serve: Callable[[], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+def supervise(serve: Callable[[StopMemory], None], *, clock: Callable[[], float] = time.monotonic) -> None:
     """Run `serve` in a child process until it ends well; start it anew when it dies.
 
-    SIGTERM, SIGINT and SIGUSR1 are passed on to it.
+    SIGTERM, SIGINT and SIGUSR1 are passed on to it. What it notes of a stop in the memory that it is given, the next
+    one finds there.
 
     Raises:
         SerlError: it ended with an error of its own, or died more often than is allowed.
     """
     budget, has_died = RestartBudget(), False
-    child = _Child()
+    child, memory = _Child(), StopMemory()
     before = {
         number: signal.signal(number, child.pass_on) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     }
     try:
         while True:
-            status = child.run(serve)
+            status = child.run(lambda: serve(memory))
             if status == 0 or child.is_told_to_end():
                 return
             if status == MENDABLE and not has_died:
@@ -66,7 +68,10 @@ def supervise(serve: Callable[[], None], *, clock: Callable[[], float] = time.mo
                     f"the robot server died {MAX_RESTARTS + 1} times in {WITHIN_S:g} s, at last with status {status}; "
                     "look at the arm and at the log, then start it again"
                 )
-            logger.error("the robot server died with status %d; it is started again, and the arm holds", status)
+            logger.error(
+                "the robot server died with status %d; it is started again, and the arm holds, stopped if it was",
+                status,
+            )
             time.sleep(PAUSE_S)
             if child.is_told_to_end():
                 return

@@ -468,6 +468,27 @@ def test_a_server_that_is_killed_is_started_again_three_times_into_a_hold(observ
     observed("killed 4 times: 3 restarts, each in hold without a lease; then it ends with status 2 and says why")
 
 
+@row("B6")
+def test_a_stop_outlives_the_server_that_was_stopped(observed: Observed, tmp_path: Path) -> None:
+    causes = []
+    with server_process(tmp_path, "--supervised") as (supervisor, url, token):
+        for is_stopped in (True, False):
+            robot = HttpRobot(url, owner="client", token_file=token)
+            robot.connect()
+            robot.stop() if is_stopped else robot.resume()
+            (tmp_path / "url").unlink()
+            (server,) = children_of(supervisor.pid)
+            os.kill(server, signal.SIGKILL)
+            robot.close()
+            until(lambda: (tmp_path / "url").exists(), "the restart")
+            url = (tmp_path / "url").read_text().strip()
+            fresh = HttpRobot(url, owner="observer", token_file=token)
+            causes.append(fresh.state().mode)
+            fresh.close()
+    assert causes == [Mode.STOPPED, Mode.HOLD]
+    observed("a stop is still latched after the restart, and once resumed it stays so")
+
+
 @row("B7")
 def test_a_server_leaves_no_process_behind_when_it_or_its_supervisor_is_killed(
     observed: Observed, tmp_path: Path
