@@ -17,7 +17,7 @@ from actors.console.task_facts import load_config
 from actors.console.wrench_limits import load_wrench_limits
 from serl_core.errors import ConfigError
 from serl_core.exposure import check_exposure, reminded
-from serl_core.robots.token import default_token_file
+from serl_core.robots.token import default_token_file, read_token
 from serl_core.serving import bind, url_of
 
 
@@ -65,6 +65,8 @@ def run_console(args: ConsoleArgs) -> None:
     """
     check_exposure(args.host, is_encrypted=False, is_allowed=args.insecure_lan)
     split_url(args.robot)
+    if args.token_file is not None and not args.no_robot_server:
+        read_token(args.token_file)  # the default one may come later, with the robot server's first start
     run = args.run.absolute()
     config = load_config(run, args.task)
     settings = ConsoleSettings(

@@ -20,6 +20,8 @@ def is_encrypted(url: str) -> bool:
 
 def why_not_there(url: str, error: Exception) -> str:
     """Return the sentence for a robot server that could not be reached, with the remedy."""
+    if not url.lower().startswith(("http://", "https://")):
+        return f"{url!r} is no address of a robot server; give one like http://127.0.0.1:5000"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return f"the certificate of {url} is not trusted ({error}); set ${CA_VARIABLE} to the server's PEM file"
     if "WRONG_VERSION_NUMBER" in str(error):

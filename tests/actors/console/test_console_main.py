@@ -107,12 +107,14 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path):
         ({"other_runs": ("a/x", "b/x")}, "two runs are called 'x'"),
         ({"limits_file": "none.json"}, "limits file none.json cannot be read"),
         ({"camera_mountings": "none.json"}, "camera mountings none.json cannot be read"),
+        ({"token_file": "none.token"}, "token file none.token cannot be read"),
     ],
 )
 def test_wrong_options_are_one_sentence_before_anything_is_written(tmp_path, options, reason):
-    paths = {"other_runs": lambda names: tuple(map(Path, names)), "limits_file": Path, "camera_mountings": Path}
+    paths = {"other_runs": lambda names: tuple(map(Path, names)), "limits_file": Path}
+    paths |= {"camera_mountings": Path, "token_file": Path}
     options = {name: paths.get(name, str)(value) for name, value in options.items()}
-    with pytest.raises(ConfigError, match=reason):
+    with pytest.raises(SerlError, match=reason):
         run_console(ConsoleArgs(run=tmp_path / "run", **options))
     assert not (tmp_path / "run").exists()
 

@@ -18,3 +18,8 @@ def test_the_remedy_fits_what_went_wrong(error, remedy):
     assert "https://robot.lab:5000" in sentence
     assert error in sentence
     assert remedy in sentence
+
+
+@pytest.mark.parametrize("url", ["nonsense", "127.0.0.1:5000", "ftp://127.0.0.1"])
+def test_what_is_no_address_at_all_is_told_with_one_that_is(url):
+    assert f"{url!r} is no address of a robot server; give one like http://" in why_not_there(url, ValueError())
