@@ -117,7 +117,7 @@ export class Charts {
     const options = {
       width,
       height: HEIGHT,
-      padding: [8, 8, 0, 0],
+      padding: [8, 16, 0, 0], // half of the last label of the x axis
       legend: { show: false },
       cursor: { show: false },
       scales: { x: { time: false }, y: chart.range ? { range: chart.range } : {} },
