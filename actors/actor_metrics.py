@@ -7,6 +7,7 @@ from actors.cameras.interface import Frame
 from serl_core.clock import Clock
 from serl_core.metrics_text import Kind, Sample, counters
 
+ALARMS = "Since this program began: what was sensed could not be believed, or the robot was away"
 STREAM = "Transitions, since this program began; made = acked + spooled + quarantined + dropped"
 
 
@@ -18,6 +19,7 @@ class ActorNumbers(NamedTuple):
     adopted_s: float | None = None  # when
     refused_weights: int = 0
     late_ticks: int = 0
+    alarms: Mapping[str, int] = {}  # `ActorLoop.alarms`
 
 
 class ActorMetrics:
@@ -52,6 +54,7 @@ class ActorMetrics:
             Sample("weights_version", numbers.weights_version, "Of the weights that act"),
             *counters("", {"nonfinite_weights": numbers.refused_weights}, "Weights that were not adopted"),
             *counters("", {"late_ticks": numbers.late_ticks}, "Control steps that came late"),
+            *counters("", numbers.alarms, ALARMS),
         ]
         if numbers.adopted_s is not None:
             samples.append(Sample("weights_age_s", self._now() - numbers.adopted_s, "Since they were adopted"))

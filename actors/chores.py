@@ -6,13 +6,19 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from serl_core.errors import SerlError
+
 logger = logging.getLogger(__name__)
 
 WAITING = 16
 
 
 class Chores:
-    """Does what it is given, one after the other. Open it as a context manager; on leaving, all is done."""
+    """Does what it is given, one after the other. Open it as a context manager; on leaving, all is done.
+
+    A chore may fail of what its user can mend, such as a full disk: that is logged, and the next one follows. A defect
+    ends the thread, and with it the program (`serl_core.threads`).
+    """
 
     def __init__(self) -> None:
         self._chores: queue.Queue[Callable[[], object] | None] = queue.Queue(WAITING)
@@ -40,5 +46,5 @@ class Chores:
         while (chore := self._chores.get()) is not None:
             try:
                 chore()
-            except Exception:  # one that fails must not end the others: the actor goes on
-                logger.exception("a chore for the operator has failed")
+            except (SerlError, OSError) as error:  # the arm's loop goes on, and so do the other chores
+                logger.error("a chore for the operator has failed: %s", error)

@@ -42,7 +42,7 @@ from serl_core.metrics_server import MetricsServer
 from serl_core.networks.perception import Perception, perception_for
 from serl_core.networks.weights import load_policy
 from serl_core.robots.http_client import HttpRobot
-from serl_core.scheduling import go_before_others
+from serl_core.scheduling import go_before_others, spare_what_stays
 from serl_core.threads import dying_together
 from serl_core.transport.interface import Hello
 from serl_core.transport.zmq_transport import ZmqActorLink
@@ -80,6 +80,7 @@ class ActorArgs(TeleopArgs):
     token_file: Path | None = None  # of the robot server; where it made it if not given
     learner_timeout_s: float = 10.0
     spool_transitions: int = MAX_TRANSITIONS  # that may wait for the learner on the disk; then the arm holds
+    spool_drops_oldest: bool = False  # or, instead of holding: drop and count the oldest of them
     operator: bool = True  # let the operators of `serl console` watch, stop, correct and label
     real_time_priority: bool = False  # go before every ordinary process (SCHED_FIFO)
     metrics_port: int | None = None  # serve counters to Prometheus on this machine; 0: any; see ACTOR_ID.metrics.url
@@ -151,7 +152,14 @@ def run_actor(args: ActorArgs) -> int:
         stop = stack.enter_context(ended_by_signals())
         stack.enter_context(dying_together())
         spool_file = args.run / f"{args.actor_id}.spool"
-        spool = stack.enter_context(Spool(spool_file, digest=perception.digest, max_transitions=args.spool_transitions))
+        spool = stack.enter_context(
+            Spool(
+                spool_file,
+                digest=perception.digest,
+                max_transitions=args.spool_transitions,
+                drops_oldest=args.spool_drops_oldest,
+            )
+        )
         vetoes = VetoFile(spool_file.with_suffix(".vetoes"))
         vetoes.apply(spool)
         link = stack.enter_context(closing(ZmqActorLink(args.learner, args.keys)))
@@ -205,6 +213,7 @@ def run_actor(args: ActorArgs) -> int:
         if args.metrics_port is not None:
             url = args.run / f"{args.actor_id}.metrics.url"
             stack.enter_context(MetricsServer(metrics.samples, port=args.metrics_port, ready_file=url))
+        spare_what_stays()
         actor.run(max_steps=args.steps)
     return 0
 
@@ -220,6 +229,7 @@ def run_record(args: RecordArgs) -> int:
     env_seed, teleop_seed, _ = seeds(args.seed, Program.RECORD)
     with ExitStack() as stack:
         stop = stack.enter_context(ended_by_signals())
+        stack.enter_context(dying_together())
         vision = _vision(args, task.config, perception, env_seed)
         env = _open_env(task, vision, args.robot, args.actor_id, args.token_file, env_seed)
         review, session = FramesToReview(args.out, task.config), uuid.uuid4().hex
@@ -271,6 +281,7 @@ def run_eval(args: EvalArgs) -> int:
     vision = _vision(args, task.config, perception, env_seed)
     with (
         ended_by_signals() as stop,
+        dying_together(),
         _open_env(task, vision, args.robot, "evaluation", args.token_file, env_seed) as env,
     ):
         result = evaluate(env, stop.guard(policy.mode), starts, video=args.video, sleep=stop.sleep)

@@ -136,6 +136,7 @@ class RemoteActor:
             adopted_s=self._adopted_s if self._loop.policy_version else None,
             refused_weights=self._refused_weights,
             late_ticks=self._loop.late_ticks,
+            alarms=self._loop.alarms,
         )
 
     def _pump_or_end(self) -> None:

@@ -1,14 +1,13 @@
 """Vetoes on the disk from the moment they come until the spool has them: the control loop may be in a long reset."""
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from actors.spool import Spool
 from actors.veto import vetoed
+from serl_core.data.appending import append_line
 from serl_core.errors import DataError
-from serl_core.failpoints import failpoint
 from serl_core.transport.codec import decode_transition
 from serl_core.types import EndReason
 
@@ -33,13 +32,7 @@ class VetoFile:
             DataError: the file cannot be written.
         """
         try:
-            with self._path.open("ab") as file:
-                file.write(msgspec.json.encode(_Veto(session, episode)) + b"\n")
-                failpoint("veto.write")
-                file.flush()
-                failpoint("veto.written")
-                os.fsync(file.fileno())
-                failpoint("veto.synced")
+            append_line(self._path, msgspec.json.encode(_Veto(session, episode)))
         except OSError as error:
             raise DataError(f"{self._path}: cannot be written ({error.strerror}); make room on its disk") from None
 

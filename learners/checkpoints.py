@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from serl_core.data.episode_file import sync_folder
+from serl_core.data.appending import sync_folder
 from serl_core.errors import DataError
 from serl_core.failpoints import failpoint
 

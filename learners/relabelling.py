@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from learners.trainer import Trainer
+from serl_core.data.appending import append_line
 from serl_core.data.relabels import Label, Relabel, RelabelFile, label_of
 from serl_core.errors import DataError
 from serl_core.failpoints import failpoint
@@ -87,9 +88,8 @@ class Relabelling:
         pacing = self._trainer.pacing
         applied = Applied(number=number, env_steps=pacing.env_steps, trained_env_steps=pacing.trained_env_steps)
         try:
-            with self._applied_path.open("ab") as file:
-                failpoint("relabel.apply")
-                file.write(msgspec.json.encode(applied) + b"\n")
+            failpoint("relabel.apply")
+            append_line(self._applied_path, msgspec.json.encode(applied))
             failpoint("relabel.applied")
         except OSError as error:
             raise DataError(

@@ -48,6 +48,7 @@ MEDIA_TYPES = {
     PictureFormat.JPEG: "image/jpeg",
     PictureFormat.PNG: "image/png",
 }
+IN_PATHS = {"number": {"type": "integer", "minimum": 0}, "name": {"type": "string"}}  # JSON schemas
 FIELD = re.compile(r"at `\$\.([^`]+)`|field `([^`]+)`")  # in msgspec's messages
 LAST_MILLISECOND_S = 1e-3
 M = TypeVar("M", bound=Message)
@@ -313,10 +314,17 @@ def _add(
     query: type[Message] | None = None,
 ) -> None:
     """Add a route, described in OpenAPI by the schemas of its messages. A picture is returned without one."""
-    body: dict[str, Any] = {"requestBody": {"required": True, "content": _content(takes)}} if takes else {}
+    described: dict[str, Any] = {"requestBody": {"required": True, "content": _content(takes)}} if takes else {}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in IN_PATHS.items()
+        if f"{{{name}}}" in path
+    ]
     if query is not None:
         properties = msgspec.json.schema_components([query], ref_template=SCHEMA)[1][query.__name__]["properties"]
-        body["parameters"] = [{"name": name, "in": "query", "schema": part} for name, part in properties.items()]
+        parameters += [{"name": name, "in": "query", "schema": part} for name, part in properties.items()]
+    if parameters:
+        described["parameters"] = parameters
     app.add_api_route(
         path,
         endpoint,
@@ -329,7 +337,7 @@ def _add(
             200: {"description": "done", "content": _content(returns) if returns else _pictures()},
             "default": {"description": "refused", "content": _content(Problem, "application/problem+json")},
         },
-        openapi_extra=body,
+        openapi_extra=described,
     )
 
 

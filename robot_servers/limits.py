@@ -37,6 +37,11 @@ LARGEST_COLLISION_FORCE_N: Vector6 = (50.0, 50.0, 50.0, 25.0, 25.0, 25.0)
 EFFECTIVE_MASS_KG = 1.0
 EFFECTIVE_INERTIA_KG_M2 = 0.1
 
+# Of `spring_force_n`, for the spring of x, y and z together. A contact feels some 2 N more than the spring, and an arm
+# that slides off a part under more than that is too fast before the torque, by 0.5 Nm in each tick, has changed.
+SPRING_SHARE = 0.9
+
+ROUNDING = 1e-9  # of a product: what was brought to a limit is at it
 LARGEST_INERTIA_KG_M2 = 10.0  # of a payload; far beyond any that the arm can carry
 
 
@@ -97,7 +102,7 @@ class SafetyLimits(Message, frozen=True):
     clip_rad: tuple[float, float] = (0.005, 0.1)
     nullspace_stiffness_nm_rad: tuple[float, float] = (0.0, 100.0)
     integral_gain: tuple[float, float] = (0.0, 5.0)
-    spring_force_n: float = 50.0  # stiffness * clip
+    spring_force_n: float = 50.0  # what a contact feels of stiffness * clip, of x, y and z together
     spring_torque_nm: float = 25.0
     load_kg: float = 3.0
     load_center_m: float = 0.3
@@ -228,7 +233,7 @@ def check_step(pose: Vector7, measured: Vector7, limits: SafetyLimits) -> None:
 
 
 def check_impedance(params: ImpedanceParams, limits: SafetyLimits) -> None:
-    """Refuse gains outside the envelope of SAFETY 1.3: also stiffness * clip, and the speed it can reach."""
+    """Refuse gains outside the envelope of SAFETY 1.3: also the spring's force of all axes, and its free speed."""
     p = params
     for name, value, (low, high) in (
         ("translational_stiffness_n_m", p.translational_stiffness_n_m, limits.stiffness_n_m),
@@ -257,14 +262,39 @@ def check_impedance(params: ImpedanceParams, limits: SafetyLimits) -> None:
         check_finite(f"params.{name}", clips, 6)
         for i, clip in enumerate(clips):
             check_range(f"params.{name}[{i}]", clip, low, high)
+    force = p.translational_stiffness_n_m * math.hypot(*widest_clips(p.translational_clip_m))
+    what = "stiffness * the widest clips of x, y and z together"
+    _check_product("translational_clip_m", what, force, spring_together_n(limits), "N")
     for i, clip in enumerate(p.translational_clip_m):
-        force = p.translational_stiffness_n_m * clip
-        _check_product("translational_clip_m", i, "stiffness * clip", force, limits.spring_force_n, "N")
-        speed = force / p.translational_damping_ns_m
-        _check_product("translational_clip_m", i, "stiffness * clip / damping", speed, limits.speed_m_s, "m/s")
+        speed = p.translational_stiffness_n_m * clip / p.translational_damping_ns_m
+        _check_product(f"translational_clip_m[{i}]", "stiffness * clip / damping", speed, limits.speed_m_s, "m/s")
     for i, clip in enumerate(p.rotational_clip_rad):
         torque = p.rotational_stiffness_nm_rad * clip
-        _check_product("rotational_clip_rad", i, "stiffness * clip", torque, limits.spring_torque_nm, "Nm")
+        _check_product(f"rotational_clip_rad[{i}]", "stiffness * clip", torque, limits.spring_torque_nm, "Nm")
+
+
+def spring_together_n(limits: SafetyLimits) -> float:
+    """Return the most that stiffness * clip of x, y and z may be together."""
+    return SPRING_SHARE * limits.spring_force_n
+
+
+def widest_clips(clips: Vector6) -> Vector3:
+    """Return the larger clip of each axis, of those towards - and towards +."""
+    return (max(clips[:2]), max(clips[2:4]), max(clips[4:]))
+
+
+def common_cap(sizes: Vector3, most: float) -> float:
+    """Return the largest size that each of three may have so that together, as a vector, they have at most `most`.
+
+    The smaller ones stay as they are and leave more for the others; infinite where all may stay.
+    """
+    left = most * most
+    for others, size in zip((3, 2, 1), sorted(sizes), strict=True):
+        share = math.sqrt(left / others)
+        if size > share * (1.0 + ROUNDING):
+            return share
+        left -= size * size
+    return math.inf
 
 
 def initial_impedance(limits: SafetyLimits) -> ImpedanceParams:
@@ -277,7 +307,11 @@ def initial_impedance(limits: SafetyLimits) -> ImpedanceParams:
     stiffness = min(default.translational_stiffness_n_m, limits.stiffness_n_m[1])
     turning = min(default.rotational_stiffness_nm_rad, limits.stiffness_nm_rad[1])
     damping = default.translational_damping_ns_m * math.sqrt(stiffness / default.translational_stiffness_n_m)
-    reach_m = min(limits.clip_m[1], limits.spring_force_n / stiffness, limits.speed_m_s * damping / stiffness)
+    reach_m = min(
+        limits.clip_m[1],
+        limits.speed_m_s * damping / stiffness,
+        common_cap(widest_clips(default.translational_clip_m), spring_together_n(limits) / stiffness),
+    )
     reach_rad = min(limits.clip_rad[1], limits.spring_torque_nm / turning)
     params = msgspec.structs.replace(
         default,
@@ -337,10 +371,11 @@ def angle_between(a: Vector7, b: Vector7) -> float:
     return 2.0 * math.acos(min(1.0, cosine))
 
 
-def _check_product(name: str, i: int, what: str, value: float, limit: float, unit: str) -> None:
-    if value > limit * (1.0 + 1e-9):
-        detail = f"{what} must be at most {limit:g} {unit}, got {value:.3g} {unit}"
-        raise Refusal(422, "value", detail, field=f"params.{name}[{i}]", given=value, limit=limit)
+def _check_product(name: str, what: str, value: float, limit: float, unit: str) -> None:
+    if value > limit * (1.0 + 2.0 * ROUNDING):
+        remedy = "use a smaller clip or less stiffness"
+        detail = f"{what} must be at most {limit:g} {unit}, got {value:.3g} {unit}; {remedy}"
+        raise Refusal(422, "value", detail, field=f"params.{name}", given=value, limit=limit)
 
 
 def _require(name: str, value: float, low: float, high: float) -> None:

@@ -8,39 +8,28 @@ messages and raises `Refusal`, after which nothing has changed. In lockstep time
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
 from robot_servers.audit import AuditLog
-from robot_servers.backend import (
-    CameraBackend,
-    Measured,
-    Reference,
-    RobotBackend,
-    SimBackend,
-    measured_in,
-)
-from robot_servers.kernel import RESET_FAILED, SafetyKernel
-from robot_servers.limits import (
-    Refusal,
-    SafetyLimits,
-    check_gripper,
-    check_range,
-)
+from robot_servers.backend import Measured, Reference, RobotBackend, measured_in
+from robot_servers.kernel import SafetyKernel
+from robot_servers.kernel_parts.latches import RESET_FAILED
+from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.service_parts.automatic_recovery import AutomaticRecovery
 from robot_servers.service_parts.counters import Counts
 from robot_servers.service_parts.gate import Gate
+from robot_servers.service_parts.joint_reset import JointReset
 from robot_servers.service_parts.parameters import Parameters
+from robot_servers.service_parts.pictures import Pictures
 from robot_servers.service_parts.recovery import Recovery
 from robot_servers.service_parts.simulation import Simulation
 from robot_servers.service_parts.sound_state import SoundState
+from robot_servers.service_parts.targets import Targets
 from robot_servers.stop_memory import StopMemory
 from serl_core.errors import RobotError
 from serl_core.robots.interface import CameraImage
 from serl_core.robots.messages import (
-    MAX_PIXELS,
-    MIN_PIXELS,
     CameraNames,
     EpochCommand,
     GripperCommand,
@@ -62,7 +51,6 @@ from serl_core.robots.messages import (
     WrenchCommand,
 )
 
-JOINT_RESET_TOLERANCE_RAD = 0.01
 FIRST_READING_S = 1.0
 
 
@@ -99,13 +87,15 @@ class RobotService:
         self._kernel = SafetyKernel(self.limits, backend.joint_limits(), self._note, first_epoch)
         self._gate = Gate(backend, self._kernel, self.limits, liveness)
         self._parameters = Parameters(backend, self._kernel, self.limits, self._gate, self._audit)
+        self._targets = Targets(backend, self._kernel, self.limits, self._gate, self._parameters)
+        self._joint_reset = JointReset(backend, self._kernel, self._gate)
         self._simulation = Simulation(backend, self._kernel, self.limits, self._gate)
         self._recovery = Recovery(backend, self._kernel, self._gate, self._parameters)
         self._automatic = AutomaticRecovery(
             self._kernel, self._recovery, self.limits.automatic_recoveries, liveness, self._audit
         )
         self._sound_state = SoundState(backend)
-        self._is_resetting = False
+        self._pictures = Pictures(backend)
 
     def start(self) -> None:
         """Start the backend; the arm holds.
@@ -197,22 +187,11 @@ class RobotService:
 
     def cameras(self) -> CameraNames:
         """Return the names of the cameras at the robot."""
-        backend = self.backend
-        return CameraNames(names=backend.cameras if isinstance(backend, CameraBackend) else ())
+        return self._pictures.names()
 
     def camera(self, name: str, height: int, width: int) -> CameraImage:
         """Return the newest picture of a camera; takes none of the locks that commands wait for."""
-        backend, names = self.backend, self.cameras().names
-        if not isinstance(backend, CameraBackend) or name not in names:
-            there = ", ".join(names) or "no cameras"
-            detail = f"no camera {name[:32]!r}; backend {backend.name!r} has {there}"
-            raise Refusal(404, "no_camera", detail, field="name", given=name[:32], limit=list(names))
-        check_range("height", height, MIN_PIXELS, MAX_PIXELS)
-        check_range("width", width, MIN_PIXELS, MAX_PIXELS)
-        try:
-            return backend.camera(name, height, width)
-        except RobotError as error:
-            raise Refusal(503, "no_picture", str(error), field="name", given=name) from None
+        return self._pictures.newest(name, height, width)
 
     # ---- the lease, the stop and faults
 
@@ -274,30 +253,11 @@ class RobotService:
         Returns:
             Seconds after which to reply with `state()`; 0 in lockstep.
         """
-        check_range("reply_after_s", command.reply_after_s, 0.0, self.limits.max_reply_after_s)
-        gripper = None
-        if command.gripper is not None:
-            check_range("gripper", command.gripper, 0.0, 1.0)
-            gripper = GripperCommand(epoch=command.epoch, position=command.gripper)
-            check_gripper(gripper, self.limits)
-        with self._gate.turn():
-            if gripper is not None and self._parameters.is_new(gripper):
-                self._gate.require_fresh()
-                with self._gate.lock:
-                    self._kernel.check_track(
-                        command.epoch, command.sequence, command.pose, self._gate.liveness(), self._sent_s(command)
-                    )
-                self._parameters.move_gripper(gripper)  # first: one that refuses must leave the target as it is
-            self._track(command)
-            if not self.backend.is_lockstep:
-                return command.reply_after_s
-            cast(SimBackend, self.backend).advance(command.reply_after_s)
-            return 0.0
+        return self._targets.stream_step(command)
 
     def pose(self, command: PoseCommand) -> RobotState:
         """Follow a new target; return at once."""
-        with self._gate.turn():
-            self._track(command)
+        self._targets.pose(command)
         return self.state()
 
     def hold(self, command: EpochCommand) -> RobotState:
@@ -309,12 +269,7 @@ class RobotService:
 
     def wrench(self, command: WrenchCommand) -> RobotState:
         """Push with a feed-forward wrench for a moment; return at once."""
-        with self._gate.turn():
-            self._gate.require_fresh()
-            with self._gate.lock:
-                self._kernel.push(
-                    command.epoch, command.wrench, self._gate.liveness(), command.sequence, self._sent_s(command)
-                )
+        self._targets.wrench(command)
         return self.state()
 
     def move(self, command: MoveCommand) -> Job:
@@ -327,18 +282,7 @@ class RobotService:
     def joint_reset(self, command: JointResetCommand) -> Job:
         """Start the slow joint-space move to the rest posture."""
         with self._gate.turn():
-            self._gate.require_fresh()
-            with self._gate.lock:
-                self._kernel.check_joint_reset(command.epoch)
-            self.backend.start_joint_reset()
-            try:
-                with self._gate.lock:
-                    self._kernel.check_joint_reset(command.epoch)  # the lease may be lost by now, or the arm stopped
-                    self._is_resetting = True
-                    return self._kernel.begin_joint_reset()
-            except Refusal:
-                self.backend.cancel_joint_reset()
-                raise
+            return self._joint_reset.start(command)
 
     # ---- parameters
 
@@ -393,33 +337,8 @@ class RobotService:
             cause = backend.fault()
             if cause is not None:
                 kernel.latch(cause)
-            if self._is_resetting:
-                self._watch_joint_reset()
+            self._joint_reset.watch()
             return kernel.tick(now_s, measured)
-
-    def _watch_joint_reset(self) -> None:
-        """End the joint reset when the joints have arrived, or when the kernel no longer wants it."""
-        error_rad = self.backend.joint_reset_error_rad()
-        is_wanted = self._kernel.is_joint_reset
-        if is_wanted and error_rad is not None and error_rad > JOINT_RESET_TOLERANCE_RAD:
-            return
-        self._is_resetting = False
-        self.backend.cancel_joint_reset()
-        if is_wanted and error_rad is not None:
-            self._kernel.end_joint_reset()
-        elif is_wanted:
-            self._kernel.hold()  # none runs, so that none has arrived
-
-    def _track(self, command: StreamCommand | PoseCommand) -> None:
-        self._gate.require_fresh()
-        with self._gate.lock:
-            self._kernel.track(
-                command.epoch, command.sequence, command.pose, self._gate.liveness(), self._sent_s(command)
-            )
-
-    def _sent_s(self, command: StreamCommand | PoseCommand | WrenchCommand) -> float | None:
-        """Return when the client sent a command; None in lockstep, where no time passes on the way."""
-        return None if self.backend.is_lockstep else command.sent_s
 
     def _note(self, event: str, detail: str) -> None:
         if event == "watchdog":

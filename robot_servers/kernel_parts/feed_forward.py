@@ -1,13 +1,15 @@
-"""The feed-forward wrench of the newest command: how old it is, and how fast the arm moves under it.
+"""The feed-forward wrench of the newest command: it ends when that is old, and when the arm is too fast under it.
 
 Nothing here runs while there is no wrench.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from robot_servers.backend import Floats
+from robot_servers.limits import SafetyLimits
 from serl_core.robots.messages import Vector3, Vector6, Vector7
 
 SPEED_FILTER_S = 0.005  # first order: 0.05 mm of noise in each reading must not look like speed
@@ -16,7 +18,9 @@ SPEED_FILTER_S = 0.005  # first order: 0.05 mm of noise in each reading must not
 class FeedForward:
     """A wrench in the tool frame [6], N then Nm; None while there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: SafetyLimits, on_event: Callable[[str, str], None]) -> None:
+        self._limits = limits
+        self._on_event = on_event
         self.wrench: Floats | None = None
         self._command_s = 0.0
         self._last_s = 0.0
@@ -34,11 +38,20 @@ class FeedForward:
         """Push no more."""
         self.wrench = None
 
-    def age_s(self, now_s: float) -> float:
-        """Return the time since the newest command."""
-        return now_s - self._command_s
+    def is_too_fast(self, now_s: float, measured: Vector7) -> bool:
+        """Push no more if the command is old; return whether the arm has become too fast under it."""
+        limits = self._limits
+        if now_s - self._command_s > limits.wrench_timeout_s:
+            self._on_event("watchdog", f"no wrench for {limits.wrench_timeout_s:g} s: zero")
+            self.clear()
+            return False
+        speed_m_s = self._speed_m_s(now_s, measured)
+        if speed_m_s > limits.speed_m_s:
+            self._on_event("wrench", f"the arm moves at {speed_m_s:.3f} m/s: hold")
+            return True
+        return False
 
-    def speed_m_s(self, now_s: float, measured: Vector7) -> float:
+    def _speed_m_s(self, now_s: float, measured: Vector7) -> float:
         """Take note of the pose measured in this tick, and return the speed of the tool centre point.
 
         The velocity is the finite difference of the measured position, low-passed as a vector so that noise

@@ -5,14 +5,35 @@ from typing import NamedTuple
 
 from robot_servers.kernel_parts.slew import MinimumJerk
 from robot_servers.kernel_parts.soft_wall import SoftWall
-from robot_servers.limits import angle_between
-from serl_core.robots.messages import Vector7
+from robot_servers.limits import SafetyLimits, angle_between, check_pose, check_range, check_tilt
+from serl_core.robots.messages import MoveCommand, Vector7
 
 SETTLE_S = 0.3  # after its set-point has arrived: let the arm follow
 ARRIVE_WITHIN_S = 1.0  # then it must be near
 ARRIVED_M = 0.005
 ARRIVED_RAD = 0.05
 LOOK_AHEAD_S = 0.2  # is it on its way out of a joint's margin
+TILT_LOOKS = 16  # along the way
+
+
+def checked_path(command: MoveCommand, start: Vector7, limits: SafetyLimits) -> MinimumJerk:
+    """Return the path of a move.
+
+    Args:
+        command: where to, and how fast.
+        start: the set-point before.
+        limits: of the kernel.
+
+    Raises:
+        Refusal: too fast, or the goal or the way there is not allowed.
+    """
+    check_range("speed_m_s", command.speed_m_s, 0.001, limits.speed_m_s)
+    check_range("speed_rad_s", command.speed_rad_s, 0.001, limits.speed_rad_s)
+    goal = check_pose(command.pose, limits)
+    path = MinimumJerk(start, goal, command.speed_m_s, command.speed_rad_s, limits)
+    for step in range(1, TILT_LOOKS):
+        check_tilt(path.along(step / TILT_LOOKS), limits)
+    return path
 
 
 class Outcome(NamedTuple):

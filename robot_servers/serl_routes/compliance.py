@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from robot_servers.limits import EFFECTIVE_INERTIA_KG_M2, EFFECTIVE_MASS_KG, SafetyLimits, check_impedance
+from robot_servers.limits import (
+    EFFECTIVE_INERTIA_KG_M2,
+    EFFECTIVE_MASS_KG,
+    SafetyLimits,
+    check_impedance,
+    common_cap,
+    spring_together_n,
+    widest_clips,
+)
 from serl_core.robots.messages import ImpedanceParams, Message, Vector6
 
 FREE_SPEED_SHARE = 0.8  # of the speed limit, under the largest wrench along one axis: noise must not reach the limit
@@ -73,11 +81,17 @@ def clamp(wanted: Compliance, limits: SafetyLimits) -> Clamped:
         a, b, c, d, e, f = (within(f"{kind}_clip_{end}", low, high) for end in CLIP_ENDS)
         return (a, b, c, d, e, f)
 
+    def reach_m_together(reach_m: float, most_m: float) -> float:
+        a, b, c, d, e, f = (getattr(wanted, f"translational_clip_{end}") for end in CLIP_ENDS)
+        x, y, z = (max(limits.clip_m[0], min(widest, reach_m)) for widest in widest_clips((a, b, c, d, e, f)))
+        return min(reach_m, common_cap((x, y, z), most_m))
+
     stiffness = within("translational_stiffness", *limits.stiffness_n_m)
     turning = within("rotational_stiffness", *limits.stiffness_nm_rad)
     damping = within("translational_damping", *damping_range(stiffness, EFFECTIVE_MASS_KG, limits))
     turning_damping = within("rotational_damping", *damping_range(turning, EFFECTIVE_INERTIA_KG_M2, limits))
-    reach_m = min(limits.clip_m[1], limits.spring_force_n / stiffness, limits.speed_m_s * damping / stiffness)
+    reach_m = min(limits.clip_m[1], limits.speed_m_s * damping / stiffness)
+    reach_m = reach_m_together(reach_m, spring_together_n(limits) / stiffness)
     reach_rad = min(limits.clip_rad[1], limits.spring_torque_nm / turning)
     params = ImpedanceParams(
         translational_stiffness_n_m=stiffness,

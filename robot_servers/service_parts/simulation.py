@@ -3,7 +3,8 @@
 from typing import cast
 
 from robot_servers.backend import RobotBackend, SimBackend, measured_in
-from robot_servers.kernel import OUTSIDE_BOX, SafetyKernel
+from robot_servers.kernel import SafetyKernel
+from robot_servers.kernel_parts.latches import OUTSIDE_BOX
 from robot_servers.limits import Refusal, SafetyLimits, check_pose, check_range
 from robot_servers.service_parts.gate import Gate
 from serl_core.errors import RobotError

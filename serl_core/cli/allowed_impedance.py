@@ -1,11 +1,12 @@
 """Which impedance a server takes in the place of one that it refuses, and in which words it would."""
 
+import math
 import re
 from typing import NamedTuple
 
 import msgspec
 
-from robot_servers.limits import Refusal, SafetyLimits, check_impedance
+from robot_servers.limits import Refusal, SafetyLimits, check_impedance, common_cap, widest_clips
 from serl_core.errors import ConfigError
 from serl_core.robots.messages import ImpedanceParams
 
@@ -55,8 +56,12 @@ def _sentence(refusal: Refusal) -> str:
 def _corrected(params: ImpedanceParams, refusal: Refusal) -> ImpedanceParams:
     """Return `params` with the refused number brought to the limit that the refusal names."""
     name, _, rest = str(refusal.field).removeprefix("params.").partition("[")
-    if not rest:
+    if not rest and isinstance(refusal.limit, list):
         return msgspec.structs.replace(params, **{name: within(refusal.given, tuple(refusal.limit))})
+    if not rest:  # of the force of all clips together: the widest give way
+        widest = widest_clips(params.translational_clip_m)
+        cap_m = common_cap(widest, math.hypot(*widest) * refusal.limit / refusal.given)
+        return msgspec.structs.replace(params, **{name: tuple(min(clip, cap_m) for clip in getattr(params, name))})
     index = int(rest.rstrip("]"))
     clips = list(getattr(params, name))
     if isinstance(refusal.limit, list):

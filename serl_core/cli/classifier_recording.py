@@ -10,6 +10,7 @@ from actors.teleop.puck import SpaceMouseConfig
 from serl_core.cli.processes import ended_by_signals
 from serl_core.envs.task import Task, load_task
 from serl_core.errors import ConfigError
+from serl_core.threads import dying_together
 
 if TYPE_CHECKING:
     from actors.classifier_data import Episode, FrameRecorder, Wanted
@@ -76,7 +77,7 @@ def record_classifier_frames(args: RecordFrames) -> None:
     from serl_core.robots.http_client import HttpRobot
 
     task = task_with_images(args.task)
-    with ended_by_signals(), ExitStack() as stack:
+    with ended_by_signals(), dying_together(), ExitStack() as stack:
         puck = _open_puck(args, stack)
         person = _person(args, puck, stack)
         robot = stack.enter_context(closing(HttpRobot(args.robot, owner="classifier", token_file=args.token_file)))

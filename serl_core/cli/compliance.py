@@ -1,7 +1,7 @@
 """From the force that a contact may feel to the impedance that keeps it, and what a server would refuse (SAFETY 1.3).
 
 The impedance is a spring whose error is clipped, with a damper beside it. So the force of an axis ends at
-stiffness * clip, and its speed in free space at that force / damping.
+stiffness * clip, and its speed in free space at that force / damping. What the server bounds is the force of all three.
 """
 
 import math
@@ -13,6 +13,8 @@ from robot_servers.limits import (
     EFFECTIVE_INERTIA_KG_M2,
     EFFECTIVE_MASS_KG,
     SafetyLimits,
+    common_cap,
+    spring_together_n,
 )
 from serl_core.cli.allowed_impedance import nearest_allowed, within
 from serl_core.errors import ConfigError
@@ -81,7 +83,8 @@ def compliance_for(
         if value is not None and not 0.0 < value < math.inf:
             raise ConfigError(f"{name}: must be above 0 and finite, got {value:g}")
     speed = min(speed_m_s or math.inf, limits.speed_m_s)
-    wanted = tuple(min(force, limits.spring_force_n) for force in forces_n)
+    cap_n = common_cap(forces_n, spring_together_n(limits))
+    wanted = tuple(min(force, cap_n) for force in forces_n)
     stiffness = _stiffness(min(wanted), max(wanted), speed, stiffness_n_m, limits)
     damping = _damping(stiffness, EFFECTIVE_MASS_KG, max(wanted) / speed, limits)
     clips = tuple(_clip(min(force, speed * damping) / stiffness, limits) for force in wanted)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from serl_core.data.appending import sync_folder
 from serl_core.errors import DataError
 from serl_core.failpoints import failpoint
 from serl_core.types import EndReason, Observation, Provenance, Transition
@@ -28,6 +29,20 @@ SUFFIX = ".safetensors"
 _FRAMES, _ENDS = "observation/frames/", "observation/frame_ends/"
 
 Arrays = dict[str, NDArray[Any]]
+
+COLUMNS: dict[str, type[np.generic]] = {
+    "reward": np.float64,
+    "discount": np.float64,
+    "is_intervention": np.bool_,
+    "end": np.int8,
+    "sequence": np.int64,
+    "policy_version": np.int64,
+    "stamp_s": np.float64,
+    "arrival": np.int64,
+    "frame": np.int64,
+    "next_frame": np.int64,
+}
+"""The arrays that have one number per step."""
 
 
 class EpisodeHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +149,7 @@ def load_steps(path: Path) -> list[Step]:
     """Return the steps of an episode, each with its place in the log. Raises as `load_episode` does."""
     header, arrays = _read(path, with_arrays=True)
     try:
+        _check_shapes(header.steps, arrays)
         frames = _unstack_frames(arrays)
         return [
             Step(
@@ -226,15 +242,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise DataError(f"cannot write {path}: {error.strerror}; make room or choose another folder") from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _provenance(path: Path, transition: Transition) -> Provenance:
     if transition.provenance is None:
         raise DataError(f"{path}: only transitions with provenance can be saved")
@@ -274,6 +281,26 @@ def _stack_frames(transitions: Sequence[Transition]) -> Arrays:
         "frame": np.array(first, np.int64),
         "next_frame": np.array(second, np.int64),
     }
+
+
+def _check_shapes(steps: int, arrays: Arrays) -> None:
+    """Raise ValueError unless there is a number for each step, and no more frames than the steps connect.
+
+    An array without bytes may declare any length: nothing may be made of that many pieces.
+    """
+    for name, dtype in COLUMNS.items():
+        _check_column(name, arrays[name], steps, dtype)
+    proprio = arrays["observation/proprio"]
+    if proprio.ndim != 2 or len(proprio) > 2 * steps:
+        raise ValueError(f"observation/proprio of shape {proprio.shape} for {steps} steps")
+    for name in arrays:
+        if name.startswith(_ENDS):
+            _check_column(name, arrays[name], len(proprio), np.int64)
+
+
+def _check_column(name: str, array: NDArray[Any], length: int, dtype: type[np.generic]) -> None:
+    if array.dtype != dtype or array.shape != (length,):
+        raise ValueError(f"{name} is {array.dtype}{list(array.shape)} where {dtype.__name__}[{length}] is needed")
 
 
 def _unstack_frames(arrays: Arrays) -> list[Observation]:

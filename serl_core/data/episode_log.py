@@ -29,6 +29,7 @@ from pathlib import Path
 import msgspec
 
 from serl_core.clock import Clock
+from serl_core.data.appending import append_whole, sync_folder
 from serl_core.data.episode_file import (
     SUFFIX,
     Step,
@@ -37,7 +38,6 @@ from serl_core.data.episode_file import (
     load_header,
     load_steps,
     save_episode,
-    sync_folder,
     write_atomically,
 )
 from serl_core.digests import not_of_here
@@ -74,11 +74,8 @@ class _Journal:
         entry = _ENTRY.pack(len(record), checksum, arrival) + record
         try:
             file = self._opened()
-            size = os.fstat(file).st_size
             failpoint("log.journal_write")
-            if os.write(file, entry) != len(entry):
-                os.ftruncate(file, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_whole(file, entry)
             failpoint("log.journal_written")
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error.strerror}; make room, then start again") from error

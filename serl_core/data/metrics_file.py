@@ -1,6 +1,5 @@
 """What a program has to tell about its run: one JSON object a line, in a file that grows and survives crashes."""
 
-import errno
 import json
 import logging
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from serl_core.data.appending import append_whole
 from serl_core.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
@@ -48,19 +48,12 @@ class MetricsWriter:
         failpoint("metrics.write")
         try:
             while self._waiting:
-                self._append(self._waiting[0])
+                append_whole(self._file, self._waiting[0])
                 self._waiting.popleft()
         except OSError as error:
             if not was_refused:
                 logger.error("%s cannot be written: %s; what it would tell waits for room", self._path, error.strerror)
         failpoint("metrics.written")
-
-    def _append(self, line: bytes) -> None:
-        """Write a line, all or nothing."""
-        written = os.write(self._file, line)
-        if written != len(line):
-            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class MetricsTail:

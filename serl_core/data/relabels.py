@@ -5,7 +5,6 @@ correction back is one more line.
 """
 
 import fcntl
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from serl_core.data.appending import append_line
 from serl_core.errors import DataError
-from serl_core.failpoints import failpoint
 from serl_core.types import EndReason
 
 FILE = "relabels.jsonl"
@@ -148,18 +147,11 @@ class RelabelFile:
 
     def _append(self, make: Callable[[int], Relabel]) -> Relabel:
         try:
-            with self.path.open("a+b") as file:
+            with self.path.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 self.read()
                 line = make(len(self._lines))
-                size = file.seek(0, os.SEEK_END)
-                torn = b"\n" if size > self._offset else b""  # of a crash: it is passed over
-                file.write(torn + msgspec.json.encode(line) + b"\n")
-                failpoint("relabel.write")
-                file.flush()
-                failpoint("relabel.written")
-                os.fsync(file.fileno())
-                failpoint("relabel.synced")
+                append_line(self.path, msgspec.json.encode(line))
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror}; make room on its disk") from None
         self.read()

@@ -146,16 +146,10 @@ class HttpRobot:
         return self._send("GET", "/v1/state", None, RobotState)
 
     def step(self, pose: Vector7, reply_after_s: float, gripper: float | None = None) -> RobotState:
-        """Send one target and return the state `reply_after_s` later, on the robot's clock."""
-        try:
-            return self._step(pose, reply_after_s, gripper)
-        except RobotError as refusal:
-            if refusal.status != CONFLICT or refusal.field != "sent_s":
-                raise
-            logger.warning("a target came late and was refused, it is sent anew: %s", refusal)
-            return self._step(pose, reply_after_s, gripper)  # the caller still waits for it
+        """Send one target and return the state `reply_after_s` later, on the robot's clock.
 
-    def _step(self, pose: Vector7, reply_after_s: float, gripper: float | None) -> RobotState:
+        One that came late is refused (see `is_late`) and never sent anew: it was chosen for where the arm was then.
+        """
         epoch = self._epoch()
         stream = self._stream or self._open_stream()
         self._sequence += 1

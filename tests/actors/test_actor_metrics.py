@@ -3,6 +3,7 @@ import numpy as np
 from actors.actor_metrics import ActorMetrics, ActorNumbers
 from actors.cameras.interface import Frame
 from serl_core.clock import ManualClock
+from serl_core.metrics_text import Kind
 
 COUNTS = {"made": 9, "acknowledged": 4, "spooled": 3, "quarantined": 1, "dropped": 1, "sent": 6}
 
@@ -19,6 +20,15 @@ def test_the_counters_have_the_names_of_the_fault_table_and_add_up():
     parts = [values[f"transitions_{name}"] for name in ("acked", "spooled", "quarantined", "dropped")]
     assert values["transitions_made"] == sum(parts) == 9
     assert (values["weights_version"], values["weights_age_s"], values["nonfinite_weights"]) == (7, 2.0, 2)
+
+
+def test_what_could_not_be_believed_and_how_often_the_robot_was_away_are_counters():
+    alarms = {"steps_of_two_moments": 3, "judgements_not_finite": 2, "robot_absences": 1}
+    metrics = ActorMetrics(ManualClock())
+    metrics.numbers = ActorNumbers(COUNTS, alarms=alarms)
+    samples = [sample for sample in metrics.samples() if sample.name in alarms]
+    assert named(samples) == alarms
+    assert {sample.kind for sample in samples} == {Kind.COUNTER}
 
 
 def test_ages_are_those_of_the_moment():

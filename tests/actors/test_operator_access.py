@@ -4,11 +4,13 @@ import contextlib
 import json
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import actors
 from actors.main import ActorArgs, RecordArgs, run_actor, run_record
 from actors.teleop.choice import TeleopKind
 from examples.ram_insertion import CONFIG
@@ -251,3 +253,12 @@ def test_a_person_at_the_page_is_too_slow_for_lockstep(token_file, tmp_path):
         )
         with pytest.raises(ConfigError, match=r"--teleop browser: .* lockstep, faster than a person"):
             run_record(args)
+
+
+def test_a_program_that_lets_operators_in_ends_with_the_threads_that_hear_them():
+    """Only the actor did: `serl record` and `serl classifier record` moved the arm on, deaf to the page."""
+    root = Path(actors.__file__).parents[1]
+    sources = [path.read_text() for folder in ("actors", "serl_core/cli") for path in (root / folder).rglob("*.py")]
+    programs = [text for text in sources if " operator_access(\n" in text and "def operator_access(" not in text]
+    assert len(programs) == 2  # of the actor and its recorder, and of the recorder of frames
+    assert all(source.count("dying_together()") >= source.count(" operator_access(\n") for source in programs)

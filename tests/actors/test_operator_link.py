@@ -1,5 +1,7 @@
 import json
 import stat
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,9 +11,22 @@ from actors.operator_mail import GONE_S, WAITING
 from serl_core.clock import ManualClock
 from serl_core.errors import DataError
 from serl_core.operator.messages import OperatorNotice, Pause, RecordProgress, Resume
+from serl_core.threads import STATUS
 from tests.actors.fake_console import FakeConsole
 from tests.actors.teleop.fake_hidapi import eventually
 from tests.serl_core.operator.test_operator_messages import REPORT
+
+DEFECT = """
+import sys, time
+from pathlib import Path
+from actors.operator_link import OperatorLink
+from serl_core.threads import dying_together
+def receive(message, arrived_s):
+    print(time.monotonic(), flush=True)
+    raise KeyError("defect")
+with dying_together(), OperatorLink(Path(sys.argv[1]), receive):
+    time.sleep(60)
+"""
 
 
 class Rig:
@@ -183,3 +198,17 @@ def test_a_console_that_does_not_read_costs_the_others_nothing(rig):
             console.listen()
         rig.link.tell(notice("last"))
         console.await_notice("last")
+
+
+def test_a_defect_in_the_link_ends_the_program_within_a_second(tmp_path):
+    """The link fell silent, and the arm went on moving without anybody to stop it from the page."""
+    path = tmp_path / "actor-0.operator"
+    with subprocess.Popen([sys.executable, "-c", DEFECT, str(path)], stdout=-1, stderr=-1, text=True) as program:
+        eventually(path.exists)
+        with FakeConsole(path) as console:
+            console.say(Pause(operator="ann"))
+            said, told = program.communicate(timeout=60)
+        took_s = time.monotonic() - float(said)
+    assert program.returncode == STATUS
+    assert "the thread operator-link has died" in told
+    assert took_s < 1.0

@@ -92,6 +92,7 @@ def test_only_the_success_that_was_meant_is_amended(spool, tmp_path):
 
 def test_a_line_that_a_power_cut_has_left_half_written_spoils_no_other(spool, tmp_path):
     path = tmp_path / "a.vetoes"
+    path.write_bytes(b'{"session":"s","epi')
     VetoFile(path).add("s", 3)
     with path.open("ab") as file:
         file.write(b'{"session":"s","epi')

@@ -26,13 +26,17 @@ import numpy as np
 from actors.main import ActorArgs, run_actor
 from actors.spool import Spool
 from actors.spooled_sender import SpooledSender
+from actors.veto import vetoed
+from actors.veto_file import VetoFile
 from learners import main as learner_main
 from learners import trainer
 from learners.main import LearnerArgs, run_learner
 from serl_core import failpoints
 from serl_core.data.episode_log import EpisodeLog
+from serl_core.data.relabels import RelabelFile
 from serl_core.envs.task import load_task
 from serl_core.errors import SerlError
+from serl_core.testing.faults.disks import obey_permissions
 from serl_core.transport.interface import Hello, LearnerStatus
 from serl_core.transport.zmq_transport import ZmqActorLink
 from serl_core.types import EndReason, Observation, Provenance, Transition
@@ -45,6 +49,8 @@ EPISODE_STEPS = 7
 TRAINING_STARTS = 5  # of a learner that is not real; a real one has the default
 PATIENCE_S = 60.0
 MADE = "made"  # the file in which an actor notes what it has finished
+VETOED = "vetoed"  # likewise of the episodes whose success it was told to veto: a line each, once that is for good
+CORRECTED = "corrected"  # likewise of a stub console: a byte for each correction
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__, "tests.faults.sync_run"])
@@ -169,6 +175,12 @@ class Rig:
         args = ActorArgs(task=TASK, run=self.run, robot=url, learner=learner, token_file=token_file, **options)
         return self._start(act_on_arm, "arm", armed, args)
 
+    def console(self, armed: str = "") -> Child:
+        """Start a stub console: it corrects one episode after the other until it is killed."""
+        child = self._start(correct, "console", armed, self.run)
+        wait_for(lambda: (self.run / CORRECTED).exists() or child.status is not None)
+        return child
+
     def _start(self, target: Callable[..., None], kind: str, armed: str, *args: Any) -> Child:
         self._starts += 1
         child = Child(target, self.run / f"{kind}-{self._starts:03d}.log", armed, *args)
@@ -185,11 +197,36 @@ class Rig:
     def logged(self) -> dict[str, list[int]]:
         """Return the sequences of each session in the order of the learner's log. No learner may run."""
         found: dict[str, list[int]] = {}
+        for provenance, _ in self._logged_ends():
+            found.setdefault(provenance.session, []).append(provenance.sequence)
+        return found
+
+    def finish(self, actor: Child, learner: Child) -> int:
+        """Let an actor deliver what it has, and kill the learner; assert as `check_exactly_once` does."""
+        actor.signal(signal.SIGTERM)
+        assert actor.wait() == 0, actor.said()
+        learner.kill()
+        return self.check_exactly_once()
+
+    def check_vetoes(self) -> int:
+        """Assert that each success whose veto was for good is none in the learner's log; return how many there are."""
+        ends = {(where.session, where.episode): end for where, end in self._logged_ends() if end != EndReason.RUNNING}
+        promised = [
+            (path.name.removeprefix(f"{VETOED}-"), int(line))
+            for path in self.run.glob(f"{VETOED}-*")
+            for line in path.read_text().split()
+        ]
+        assert {ends[episode] for episode in promised} <= {EndReason.OPERATOR_STOP}
+        assert set(ends.values()) <= {EndReason.SUCCESS, EndReason.OPERATOR_STOP}
+        return len(promised)
+
+    def _logged_ends(self) -> list[tuple[Provenance, EndReason]]:
+        ends = []
         with closing(EpisodeLog(self.run / "experience", DIGEST)) as log:
             for step in log.transitions():
                 assert step.provenance is not None
-                found.setdefault(step.provenance.session, []).append(step.provenance.sequence)
-        return found
+                ends.append((step.provenance, EndReason(int(step.end))))
+        return ends
 
     def spooled(self, name: str = "actor-0") -> int:
         """Return how many transitions wait in an actor's spool. It must not run."""
@@ -244,6 +281,7 @@ class StubMetrics(NamedTuple):
 def learn(args: LearnerArgs, stub_megabytes: float | None) -> None:
     """Be a learner; as `serl learner` does, end with status 2 and one sentence after an error to mend."""
     os.nice(5)
+    obey_permissions()  # where a test takes them away, for root as for anybody
     if stub_megabytes is not None:
         StubSac.megabytes = stub_megabytes
         vars(trainer)["Sac"] = StubSac
@@ -273,7 +311,9 @@ def act(run: Path, port: int, name: str, session: str, period_s: float, options:
     note = os.open(run / f"{MADE}-{session}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     lateness = []
     version, first_weights_s, begun_s = 0, 0.0 if "steps" in options else np.inf, time.monotonic()
+    vetoes = VetoFile(run / f"{name}.vetoes")
     with spool, closing(link):
+        vetoes.apply(spool)
         sender = SpooledSender(spool, link)
         if options.get("hello", True):
             _connect(sender, Hello(actor_id=name, session=session, spec_digest=DIGEST))
@@ -281,8 +321,13 @@ def act(run: Path, port: int, name: str, session: str, period_s: float, options:
         sent_s: deque[float] = deque()
         acknowledged_s: list[float] = []
         while not stopped and sequence < options.get("steps", 1_000_000):
-            sender.send(transition(session, sequence))
+            step = transition(session, sequence)
+            is_vetoed = options.get("vetoes", False) and step.end is EndReason.SUCCESS
+            sender.send(step, is_held=is_vetoed)
             os.write(note, b".")
+            if is_vetoed:
+                _veto(run, vetoes, step)
+                sender.release(step, vetoed(step))
             sequence += 1
             if options.get("hello", True):  # else there is nobody to send to: all stays in the spool
                 sent_s.append(time.monotonic())
@@ -305,6 +350,23 @@ def act(run: Path, port: int, name: str, session: str, period_s: float, options:
         )
         drained = options.get("hello", True) and sender.drain(options.get("drain_s", 20.0))
     raise SystemExit(0 if drained or options.get("may_keep") else 1)
+
+
+def _veto(run: Path, vetoes: VetoFile, success: Transition) -> None:
+    """Keep a person's veto, then note that it is for good."""
+    assert success.provenance is not None
+    vetoes.add(success.provenance.session, success.provenance.episode)
+    with (run / f"{VETOED}-{success.provenance.session}").open("a") as note:
+        note.write(f"{success.provenance.episode}\n")
+
+
+def correct(run: Path) -> None:
+    """Be a console: correct episodes of nobody, each noted once it is for good."""
+    file = RelabelFile(run)
+    note = os.open(run / CORRECTED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    while True:
+        file.add("nobody", os.fstat(note).st_size, "failure")
+        os.write(note, b".")
 
 
 def _connect(sender: SpooledSender, hello: Hello) -> None:

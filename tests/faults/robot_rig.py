@@ -210,4 +210,4 @@ def last_command_s(service: RobotService) -> float:
     A client that is killed leaves at most one command on its way, which a busy machine may deliver late: the limits
     on what the arm does from then on are counted from there.
     """
-    return service._kernel._command_s
+    return service._kernel._motion.command_s

@@ -62,11 +62,17 @@ robot.set_impedance(ImpedanceParams(translational_clip_m=(0.011,) * 6))
 TO_AND_FRO = (
     CLIENT
     + """
+from serl_core.errors import RobotError
+from serl_core.robots.problems import is_late
 side = 1.0
 while True:
     x, y, z, *turn = robot.state().tcp_pose
     side = 1.0 if y < -0.25 else -1.0 if y > 0.25 else side
-    robot.step((0.5, y + 0.09 * side, 0.35, 1.0, 0.0, 0.0, 0.0), 0.03)
+    try:
+        robot.step((0.5, y + 0.09 * side, 0.35, 1.0, 0.0, 0.0, 0.0), 0.03)
+    except RobotError as refusal:
+        if not is_late(refusal):  # of a machine that is busy
+            raise
 """
 )
 
@@ -89,6 +95,40 @@ while True:
     print(reply.get("status", 200), flush=True)
 """
 )
+
+SUSPENDED = (
+    CLIENT
+    + """
+import os, signal
+from serl_core.errors import RobotError
+from serl_core.robots.problems import is_late
+
+class Suspended:
+    def __init__(self, stream):
+        self.stream, self.sent = stream, 0
+    def ask(self, text, timeout_s):
+        self.sent += 1
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return self.stream.ask(text, timeout_s)
+
+DOWN = (1.0, 0.0, 0.0, 0.0)
+robot.step((0.5, -0.29, 0.35, *DOWN), 0.05)
+stream = robot._stream
+robot._stream = suspended = Suspended(stream)
+try:
+    robot.step((0.5, -0.22, 0.35, *DOWN), 0.05)
+except RobotError as refusal:
+    print(is_late(refusal), suspended.sent, flush=True)
+sys.stdin.readline()
+robot._stream = stream
+x, y, z, *_ = robot.state().tcp_pose
+print(robot.step((x, y + 0.03, z, *DOWN), 0.2).mode.value, flush=True)
+"""
+)
+
+
+def is_suspended(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
 
 @row("W1")
@@ -187,6 +227,34 @@ def test_a_client_that_wakes_after_five_seconds_finds_its_commands_refused(obser
     assert speed_m_s > 0.2
     assert rest_s <= STOPPED_S
     assert drift_m < DRIFT_M
+
+
+@row("W2")
+def test_a_command_in_the_hands_of_a_client_that_is_suspended_never_moves_the_arm(
+    observed: Observed, tmp_path: Path
+) -> None:
+    """It keeps its lease for 2 s: its own library sent the refused target once more, with the time of then."""
+    with (
+        served_arm(tmp_path) as (backend, service, url),
+        child("-c", SUSPENDED, url, str(tmp_path / "robot.token"), stdin=-1, stdout=-1) as client,
+    ):
+        assert client.stdin is not None
+        assert client.stdout is not None
+        until(lambda: is_suspended(client.pid), "its suspension")
+        time.sleep(0.6)
+        until(lambda: service.state().mode is Mode.HOLD, "the watchdog")
+        frozen_s = backend.now_s()
+        os.kill(client.pid, signal.SIGCONT)
+        assert client.stdout.readline() == "True 1\n"  # late, sent once
+        assert service.state().mode is Mode.HOLD
+        set_points = {tick.set_point for tick in list(backend.log) if tick.now_s > frozen_s}
+        assert len(set_points) == 1  # nothing moved
+        client.stdin.write("go\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == "tracking\n"
+    observed(
+        "suspended for 0.6 s with a command in its hands: 409, sent once, no set-point moved; a fresh one moves it"
+    )
 
 
 @row("W3")

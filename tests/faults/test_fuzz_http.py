@@ -20,16 +20,17 @@ from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.stop_request import refusal_of
 from robot_servers.tokens import Tokens
-from serl_core.data.episode_file import load_episode, load_header, save_episode
-from serl_core.errors import DataError, TransportError
+from serl_core.errors import TransportError
 from serl_core.operator import messages as operator_messages
 from serl_core.robots.messages import LeaseRequest, Message, SimAdvanceCommand
-from serl_core.testing.episodes import make_episode
 from tests.faults.fault_rows import row
 from tests.faults.http_fuzz import Fuzzer, speak, statuses_of
+from tests.faults.schemathesis_run import run_schemathesis, served
+from tests.fuzz.targets import TARGETS, checksums_off
 
 TOKEN = "f" * 64
 REQUESTS = 10_000
+SCHEMATHESIS_EXAMPLES = 650  # per route, or as many as it has
 STREAM_MESSAGES = 2_000
 EPOCH = 10**9
 STRANGE_EPOCH = 77
@@ -98,6 +99,34 @@ def fuzzed_stream(site: Site, seed: int) -> list[str]:
         body = fuzzer.message("StreamCommand")
         texts.append(body if number % 10 == 0 else body.decode("utf-8", "replace"))
     return asyncio.run(speak(site.app, TOKEN, texts))
+
+
+@row("R9")
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_cases_of_schemathesis_get_no_answer_of_500_and_move_nothing(seed, observed, tmp_path):
+    """Over a socket, from the document that is served: it found routes whose path that did not describe."""
+    with_fuzz, without = Site(), Site()
+    try:
+        begun_s = time.monotonic()
+        with served(with_fuzz.service, TOKEN) as (url, statuses):
+            report = run_schemathesis(url, TOKEN, tmp_path, seed=seed, examples=SCHEMATHESIS_EXAMPLES)
+        took_s = time.monotonic() - begun_s
+        cases, routes = report["test_cases"], report["operations"]
+        assert report["errors"] == []
+        assert routes["tested"] == routes["total"] == sum(map(len, with_fuzz.app.openapi()["paths"].values()))
+        assert cases["generated"] >= REQUESTS
+        assert max(statuses) < 500
+        assert set(statuses) >= {200, 400, 404, 405, 409, 422}
+        assert with_fuzz.log_of_half_a_second() == without.log_of_half_a_second()
+    finally:
+        with_fuzz.service.close()
+        without.service.close()
+    said = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+    observed(
+        f"schemathesis: {cases['generated']} cases for {routes['tested']} routes in {took_s:.0f} s ({said}), "
+        "none of 500 or above, torques equal to the run without"
+    )
 
 
 @row("R9")
@@ -207,17 +236,12 @@ def test_fuzzed_messages_of_browsers_and_operators_are_decoded_or_refused(seed, 
 
 
 @row("X11")
-def test_fuzzed_episode_files_are_loaded_or_refused(seed, observed, tmp_path):
-    path = tmp_path / "episode.safetensors"
-    save_episode(path, make_episode(), task_digest="d")
-    valid, damaged = path.read_bytes(), tmp_path / "damaged.safetensors"
-
-    def decode(data: bytes) -> None:
-        damaged.write_bytes(data)
-        load_header(damaged)
-        load_episode(damaged)
-
-    observed("episode files: " + fuzz(decode, [valid], 2_000, DataError, seed))
+@pytest.mark.parametrize("name", ["episode-files", "episode-arrays", "journals"])
+def test_fuzzed_episodes_are_loaded_or_refused_whatever_their_checksums_say(seed, observed, tmp_path, name):
+    with checksums_off():
+        target = TARGETS[name](tmp_path)
+        said = fuzz(target.decode, target.seeds, 2_000, target.refusals, seed)
+    observed(f"{name}: {said}")
 
 
 @pytest.mark.parametrize("token", ["", "x"])

@@ -4,16 +4,18 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import tempfile
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,16 +30,18 @@ from serl_core.data.metrics_file import read_metrics
 from serl_core.errors import ConfigError, DataError, TransportError
 from serl_core.failpoints import find_failpoints
 from serl_core.networks.weights import load_policy, save_policy
-from serl_core.testing.faults.disks import SmallDisk, files_up_to
+from serl_core.testing.faults.disks import SmallDisk, files_up_to, may_mount, read_only
 from tests.faults.fault_rows import row
-from tests.faults.learner_rig import DIGEST, Child, Rig, trained, transition, wait_for
+from tests.faults.learner_rig import DIGEST, Child, Rig, received, trained, transition, wait_for
 from tests.faults.sync_run import STEPS, save, train_in_turns, tree
 
 KILLED = -signal.SIGKILL
 ROOT = Path(learners.__file__).parents[1]
 Say = Callable[[str], None]
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+SMALL_DISK = "a small disk"
+MOUNTED = [SMALL_DISK] if may_mount() else []
+CHECKPOINT_LIMIT = 2**16  # less than the arrays of the learner's checkpoint, more than its other files
 
 
 @pytest.fixture
@@ -99,80 +103,117 @@ def newest_steps(rig: Rig) -> int:
     return checkpoint.facts["trained_env_steps"] if checkpoint is not None else 0
 
 
-@needs_root
+class Disk(NamedTuple):
+    """One that is as it should be, until it is spoiled for a program."""
+
+    spoil: Callable[[Child], object]
+    mend: Callable[[], object]
+    refusal: str  # what the program is told meanwhile
+
+
+@contextmanager
+def full_disk(folder: Path, kind: str, limit: int) -> Iterator[Disk]:
+    """Yield a disk for a folder; by a limit it is full for all files of the program beyond `limit` bytes."""
+    with ExitStack() as stack:
+        if kind == SMALL_DISK:
+            disk = stack.enter_context(SmallDisk(folder, 2**20))
+            yield Disk(lambda _: disk.fill(), disk.make_room, "No space left")
+        else:
+            yield Disk(lambda child: stack.enter_context(files_up_to(limit, child.pid)), stack.close, "File too large")
+
+
+@contextmanager
+def forbidden_disk(folder: Path, kind: str) -> Iterator[Disk]:
+    """Yield a disk for a folder that becomes read-only."""
+    with ExitStack() as stack:
+        if kind == SMALL_DISK:
+            disk = stack.enter_context(SmallDisk(folder, 2**20))
+            yield Disk(lambda _: patiently(disk.make_read_only), disk.make_writable, "Read-only")
+        else:
+            yield Disk(lambda _: stack.enter_context(read_only(folder)), stack.close, "Permission denied")
+
+
+@pytest.mark.parametrize("kind", ["a limit on files", *MOUNTED])
 @row("D2")
-def test_training_goes_on_while_the_disk_of_its_checkpoints_is_full(rig: Rig, observed: Say) -> None:
-    with SmallDisk(rig.run / "checkpoints", 2**20) as disk:
+def test_training_goes_on_while_the_disk_of_its_checkpoints_is_full(rig: Rig, kind: str, observed: Say) -> None:
+    with full_disk(rig.run / "checkpoints", kind, CHECKPOINT_LIMIT) as disk:
         learner = rig.learner(resume=False)
         actor = rig.actor()
         wait_for(lambda: newest_steps(rig) > 0)
-        disk.fill()
+        disk.spoil(learner)
         wait_for(lambda: len(checkpoint_events(rig)) >= 2)
         before = newest_steps(rig)
         assert before > 0  # the previous one is intact
-        assert not list(disk.folder.glob(".partial*"))
+        wait_for(lambda: not list((rig.run / "checkpoints").glob(".partial*")))  # but while it tries again
         failed = checkpoint_events(rig)[-1]
         assert failed["ckpt_failed"] >= 2
-        assert "No space left" in failed["reason"]
-        disk.make_room()
+        assert disk.refusal in failed["reason"]
+        disk.mend()
         wait_for(lambda: newest_steps(rig) > before + 20)
         assert learner.status is None
-        actor.signal(signal.SIGTERM)
-        assert actor.wait() == 0, actor.said()
-        learner.kill()
-    count = rig.check_exactly_once()
-    observed(f"full disk of checkpoints: {failed['ckpt_failed']} failed, told, went on, recovered; {count} logged")
+        count = rig.finish(actor, learner)
+    observed(
+        f"full disk of checkpoints ({kind}): {failed['ckpt_failed']} failed, told, went on, recovered; {count} logged"
+    )
 
 
-@needs_root
+@pytest.mark.parametrize("kind", ["a limit on files", *MOUNTED])
 @row("D2")
-def test_a_full_disk_of_the_log_makes_the_learner_wait_and_loses_nothing(rig: Rig, observed: Say) -> None:
-    with SmallDisk(rig.run / "experience", 2**20) as disk:
-        learner = rig.learner(resume=False)
+def test_a_full_disk_of_the_log_makes_the_learner_wait_and_loses_nothing(rig: Rig, kind: str, observed: Say) -> None:
+    with full_disk(rig.run / "experience", kind, 0) as disk:
+        learner = rig.learner(resume=False, metrics_port=0)
         actor = rig.actor()
-        wait_for(lambda: "has no room" not in learner.said() and rig.made())
-        disk.fill()
-        wait_for(lambda: "trying again" in learner.said())
-        time.sleep(0.5)
+        wait_for(lambda: received(rig) > 0)
+        disk.spoil(learner)
+        wait_for(lambda: refused_writes(rig) >= 2)
+        refused = refused_writes(rig)
         assert learner.status is None
         assert actor.status is None
-        disk.make_room()
-        actor.signal(signal.SIGTERM)
-        assert actor.wait() == 0, actor.said()
-        learner.kill()
-        count = rig.check_exactly_once()
-        refused = learner.said().count("trying again")
-    observed(f"full disk of the log: {refused} line(s) told, the actor went on, then {count} of {count} logged")
+        disk.mend()
+        count = rig.finish(actor, learner)
+    observed(f"full disk of the log ({kind}): {refused} writes refused, the actor went on, then all {count} logged")
 
 
-@needs_root
+def refused_writes(rig: Rig) -> int:
+    """Return how often the disk has refused the log, as the learner tells on its page of metrics."""
+    with urllib.request.urlopen((rig.run / "learner.metrics.url").read_text().strip(), timeout=10.0) as page:
+        found = re.search(r"^serl_log_refused_total (\S+)$", page.read().decode(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
+
+
+@pytest.mark.parametrize("kind", ["permissions", *MOUNTED])
 @row("D3")
-def test_training_goes_on_while_its_checkpoints_are_read_only_or_gone(rig: Rig, observed: Say) -> None:
-    with SmallDisk(rig.run / "checkpoints", 2**20) as disk:
+def test_training_goes_on_while_its_checkpoints_are_read_only(rig: Rig, kind: str, observed: Say) -> None:
+    with forbidden_disk(rig.run / "checkpoints", kind) as disk:
         learner = rig.learner(resume=False)
         actor = rig.actor()
         wait_for(lambda: newest_steps(rig) > 0)
-        patiently(disk.make_read_only)
+        disk.spoil(learner)
         wait_for(lambda: checkpoint_events(rig))
         before = newest_steps(rig)
-        assert "Read-only" in checkpoint_events(rig)[-1]["reason"]
-        disk.make_writable()
+        assert before > 0
+        assert disk.refusal in checkpoint_events(rig)[-1]["reason"]
+        disk.mend()
         wait_for(lambda: newest_steps(rig) > before + 20)
-        learner.kill()
-    shutil.rmtree(rig.run / "checkpoints")
-    learner = rig.learner()
+        assert learner.status is None
+        count = rig.finish(actor, learner)
+    observed(f"checkpoints read-only ({kind}): told, went on, recovered; {count} logged")
+
+
+@row("D3")
+def test_training_goes_on_while_the_folder_of_its_checkpoints_is_gone(rig: Rig, observed: Say) -> None:
+    learner = rig.learner(resume=False)
+    actor = rig.actor()
     wait_for(lambda: newest_steps(rig) > 0)
     away = rig.run / "away"
     (rig.run / "checkpoints").rename(away)
-    wait_for(lambda: "is gone" in checkpoint_events(rig)[-1]["reason"])
+    wait_for(lambda: any("is gone" in event["reason"] for event in checkpoint_events(rig)))
     assert not (rig.run / "checkpoints").exists()
     away.rename(rig.run / "checkpoints")
     before = newest_steps(rig)
     wait_for(lambda: newest_steps(rig) > before + 20)
-    actor.signal(signal.SIGTERM)
-    assert actor.wait() == 0, actor.said()
-    learner.kill()
-    observed(f"read-only, then gone: told, went on, recovered both times; {rig.check_exactly_once()} logged")
+    observed(f"checkpoints gone for a while: told, went on, recovered; {rig.finish(actor, learner)} logged")
 
 
 def patiently(act: Callable[[], None]) -> None:
@@ -196,10 +237,7 @@ def test_an_experience_folder_that_is_away_for_a_while_loses_nothing(rig: Rig, o
     (rig.run / "experience").rename(rig.run / "away")
     wait_for(lambda: "trying again" in learner.said())
     (rig.run / "away").rename(rig.run / "experience")
-    actor.signal(signal.SIGTERM)
-    assert actor.wait() == 0, actor.said()
-    learner.kill()
-    observed(f"experience gone for a while: {rig.check_exactly_once()} transitions, 0 lost, 0 double")
+    observed(f"experience gone for a while: {rig.finish(actor, learner)} transitions, 0 lost, 0 double")
 
 
 def flip(file: Path) -> None:
@@ -384,13 +422,24 @@ def test_files_of_other_versions_are_refused_with_the_command_to_run(tmp_path: P
     observed(f"{len(cases)} files of older and newer versions: refused with both versions and a command")
 
 
-def acknowledgements(folder: Path, steps: int, checkpoint_every: int) -> tuple[list[float], int]:
+@contextmanager
+def memory_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder in memory: `folder` where a disk may be mounted, else one that is there already."""
+    if may_mount():
+        with SmallDisk(folder, 2**30) as disk:
+            yield disk.folder
+    else:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+            yield Path(shared)
+
+
+def acknowledgements(folder: Path, steps: int, checkpoint_every: int, megabytes: int) -> tuple[list[float], int]:
     """Return how long each of `steps` transitions waited to be acknowledged, in ms, and the number of checkpoints.
 
     On a disk in memory, whose own delays are none: what is measured is whether anything waits for a save.
     """
-    with SmallDisk(folder, 2**30) as disk, Rig(disk.folder) as rig:
-        learner = rig.learner(resume=False, megabytes=32, checkpoint_every=checkpoint_every)
+    with memory_folder(folder) as memory, Rig(memory) as rig:
+        learner = rig.learner(resume=False, megabytes=megabytes, checkpoint_every=checkpoint_every)
         actor = rig.actor(steps=steps)
         assert actor.wait() == 0, actor.said()
         wait_for(lambda: trained(rig) == steps)
@@ -404,17 +453,19 @@ def acknowledgements(folder: Path, steps: int, checkpoint_every: int) -> tuple[l
 
 
 @pytest.mark.long
-@needs_root
 @row("D8")
 def test_checkpoints_keep_no_actor_waiting(tmp_path: Path, observed: Say) -> None:
     """The control run has no checkpoint but the last one: on a busy machine it waits as long."""
     steps = 400
-    control_ms, _ = acknowledgements(tmp_path / "control", steps, 100_000)
-    waits_ms, checkpoints = acknowledgements(tmp_path / "disk", steps, 20)
+    with memory_folder(tmp_path / "probe") as memory:
+        megabytes = min(32, shutil.disk_usage(memory).free // (6 * 2**20))  # three are kept, one is being written
+    control_ms, _ = acknowledgements(tmp_path / "control", steps, 100_000, megabytes)
+    waits_ms, checkpoints = acknowledgements(tmp_path / "disk", steps, 20, megabytes)
     p50, p99, control = np.quantile(waits_ms, 0.5), np.quantile(waits_ms, 0.99), np.quantile(control_ms, 0.99)
     observed(
-        f"{steps} transitions at 100/s beside {checkpoints} checkpoints of 32 MB: acknowledged after {p50:.0f} ms "
-        f"(p50), {p99:.0f} ms (p99), without checkpoints {control:.0f} ms (p99); every step trained"
+        f"{steps} transitions at 100/s beside {checkpoints} checkpoints of {megabytes} MB: "
+        f"acknowledged after {p50:.0f} ms (p50), {p99:.0f} ms (p99), without checkpoints {control:.0f} ms (p99); "
+        "every step trained"
     )
     assert checkpoints >= 3
     assert p99 < max(100.0, 1.5 * control)

@@ -1,6 +1,7 @@
 """Rows P: whatever is killed, frozen or told to stop, nothing is lost or doubled, and nobody lives on by halves."""
 
 import ast
+import json
 import re
 import signal
 import time
@@ -14,16 +15,20 @@ from numpy.typing import NDArray
 
 import serl_core
 from learners.checkpoints import Checkpoints
+from learners.relabelling import APPLIED
 from robot_servers.limits import SafetyLimits
 from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.testing import serving
 from serl_core.data.metrics_file import read_metrics
+from serl_core.data.relabels import FILE as RELABELS
+from serl_core.data.relabels import RelabelFile
 from serl_core.failpoints import find_failpoints
 from serl_core.robots.messages import Mode
 from serl_core.threads import STATUS
+from tests.faults import kill_points
 from tests.faults.fault_rows import row
-from tests.faults.learner_rig import MADE, TRAINING_STARTS, Child, Rig, received, trained, wait_for
+from tests.faults.learner_rig import CORRECTED, MADE, TRAINING_STARTS, Child, Rig, received, trained, wait_for
 
 ROOT = Path(serl_core.__file__).parents[1]
 PROGRAMS = [ROOT / name for name in ("actors", "learners", "serl_core")]
@@ -33,24 +38,7 @@ PERIOD_S = 0.05
 
 Say = Callable[[str], None]
 
-# How often a learner passes a point: at its start, and again while it works.
-PASSES = {
-    "file.": (1, 3),  # of learner.json, and of an episode
-    "checkpoint.file_": (1, 2, 3),  # of the arrays, the facts and the sums
-    "learner.received": (3,),
-    "learner.updated": (4,),
-    "learner.inserted": (6,),
-    "log.journal_write": (5,),
-    "metrics.": (2,),
-}
-ACTOR_PASSES = {"spool.acknowledge": (2,), "spool.append": (1, 12), "link.actor": (9,)}
-AT_ITS_END = ("weights.", "checkpoint.old_removed")  # of a learner that has finished, and of one with four checkpoints
-ELSEWHERE = (
-    "relabel.",
-    "robot.",
-    "spool.amend",
-    "veto.",
-)  # the console's, the robot client's, the veto's: tested with those
+RANDOM_KILLS = 50
 
 
 @pytest.fixture
@@ -59,26 +47,10 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         yield rig
 
 
-def points() -> list[str]:
-    return sorted({place.name for place in find_failpoints(PROGRAMS)})
-
-
-def kills(names: list[str], passes: dict[str, tuple[int, ...]]) -> list[str]:
-    """Return what to arm, once for each point and pass."""
-    return [
-        f"{name}:{nth}"
-        for name in names
-        for nth in next((counts for prefix, counts in passes.items() if name.startswith(prefix)), (1,))
-    ]
-
-
-def is_the_actors(name: str) -> bool:
-    return name.startswith(("spool.", "link.actor")) and not name.startswith("spool.amend")
-
-
 def test_a_failpoint_has_one_place_and_somebody_who_dies_there() -> None:
     found = [place.name for place in find_failpoints(PROGRAMS)]
     assert len(found) == len(set(found)), "two points of one name"
+    assert sorted(found) == sorted({armed.partition(":")[0] for armed in kill_points.ALL}), "see kill_points.py"
     files = {place.file for place in find_failpoints(PROGRAMS)}
     writers = {file for folder in PROGRAMS for file in folder.rglob("*.py") if "fsync(" in file.read_text()}
     assert writers <= files | {ROOT / "serl_core" / "data" / "episode_log.py"}, "a file is synced without a failpoint"
@@ -92,19 +64,23 @@ def test_a_learner_killed_at_every_point_loses_nothing_and_the_actor_goes_on(
 ) -> None:
     rng = np.random.default_rng(seed)
     control = rig.actor(name="control", period_s=PERIOD_S, hello=False, may_keep=True)  # nobody it knows is killed
-    names = [name for name in points() if not is_the_actors(name) and not name.startswith((*AT_ITS_END, *ELSEWHERE))]
-    schedule = [*kills(names, PASSES), "checkpoint.old_removed:1"]
+    schedule = (*kill_points.LEARNER, *kill_points.LEARNER_CORRECTED)
     learner = rig.learner(resume=False)
     actor = rig.actor(period_s=PERIOD_S)
     learner.kill()
+    people, corrections = RelabelFile(rig.run), 0
     for armed in schedule:
+        if armed in kill_points.LEARNER_CORRECTED:
+            session = next(name for name in rig.made() if name.startswith("actor-0"))
+            corrections = 1 + people.add(session, corrections, "failure").number
         learner = rig.learner(armed, is_ready=False)
         assert learner.wait() == KILLED, f"{armed} was never passed:\n{learner.said()}"
-    for _ in range(6):
-        learner = rig.learner()
-        time.sleep(rng.uniform(0.0, 1.0))
+    for _ in range(RANDOM_KILLS):
+        learner = rig.learner(is_ready=bool(rng.random() < 0.5))  # else it is killed while it starts
+        time.sleep(rng.uniform(0.0, 0.5))
         learner.kill()
     learner = rig.learner()
+    wait_for(lambda: len(told_corrections(rig)) == corrections)
     actor.signal(signal.SIGTERM)
     assert actor.wait() == 0, actor.said()
     learner.kill()
@@ -114,14 +90,22 @@ def test_a_learner_killed_at_every_point_loses_nothing_and_the_actor_goes_on(
         path.unlink()  # it sends nothing
     count = rig.check_exactly_once()
     assert rig.spooled() == 0
+    applied = [json.loads(line)["number"] for line in (rig.run / APPLIED).read_text().splitlines()]
+    assert applied == told_corrections(rig) == list(range(corrections))
     timing, of_control = (np.load(next(rig.run.glob(f"timing-{name}-*.npz"))) for name in ("actor-0", "control"))
     p99, control_p99 = step_p99(timing["lateness"]), step_p99(of_control["lateness"])
     observed(
-        f"{len(schedule)} points and 6 random moments: {count} transitions, 0 lost, 0 double; "
+        f"{RANDOM_KILLS} random kills, {len(schedule)} named: 0 lost, 0 double of {count} transitions and "
+        f"{corrections} corrections; "
         f"actor's step p99 {p99:.2f} periods, {control_p99:.2f} of one without a learner"
     )
     assert p99 < max(1.2, 1.2 * control_p99)  # on a busy machine no actor is on time
     assert timing["version"] > len(schedule)  # it kept getting weights
+
+
+def told_corrections(rig: Rig) -> list[int]:
+    """Return the numbers of the corrections that the learner has told of."""
+    return [record["number"] for record in read_metrics(rig.run / "metrics.jsonl") if record["kind"] == "relabel"]
 
 
 def step_p99(lateness_s: NDArray[np.float64]) -> float:
@@ -139,10 +123,7 @@ def test_a_killed_learner_goes_on_with_the_same_transitions(rig: Rig, seed: int,
         time.sleep(rng.uniform(0.1, 0.4))
         learner.kill()
         learner = rig.learner()
-    actor.signal(signal.SIGTERM)
-    assert actor.wait() == 0, actor.said()
-    learner.kill()
-    observed(f"2 quick kills: {rig.check_exactly_once()} transitions, 0 lost, 0 double")
+    observed(f"2 quick random kills: {rig.finish(actor, learner)} transitions, 0 lost, 0 double")
 
 
 @row("P1")
@@ -152,35 +133,56 @@ def test_a_learner_killed_while_it_writes_its_policy_finishes_when_it_is_resumed
     assert learner.wait() == 0, learner.said()
     actor.wait()
     (rig.run / "policy.safetensors").unlink()
-    names = [name for name in points() if name.startswith("weights.")]
-    assert len(names) == 4
-    for name in names:
-        child = rig.learner(f"{name}:1", steps=30, is_ready=False)
+    for armed in kill_points.LEARNER_AT_ITS_END:
+        child = rig.learner(armed, steps=30, is_ready=False)
         assert child.wait() == KILLED, child.said()
     assert rig.learner(steps=30).wait() == 0
     rig.check_exactly_once()
-    observed(f"{len(names)} points of the final policy: finished after a resume")
+    observed(f"{len(kill_points.LEARNER_AT_ITS_END)} points of the final policy: finished after a resume")
 
 
 @row("P3")
 def test_a_killed_actor_loses_the_unfinished_step_at_most(rig: Rig, seed: int, observed: Say) -> None:
     rng = np.random.default_rng(seed)
-    names = [name for name in points() if is_the_actors(name)]
-    schedule = kills(names, ACTOR_PASSES)
     learner = rig.learner(resume=False)
-    for armed in schedule:
-        actor = rig.actor(armed)
+    for armed in kill_points.ACTOR:
+        actor = rig.actor(armed, vetoes=True)
         assert actor.wait() == KILLED, f"{armed} was never passed:\n{actor.said()}"
     for _ in range(4):
-        actor = rig.actor()
+        actor = rig.actor(vetoes=True)
         time.sleep(rng.uniform(0.1, 0.5))
         actor.kill()
     actor = rig.actor(steps=5)
     assert actor.wait() == 0, actor.said()
     learner.kill()
-    count = rig.check_exactly_once(unfinished=1)
+    count, vetoes = rig.check_exactly_once(unfinished=1), rig.check_vetoes()
     assert rig.spooled() == 0
-    observed(f"{len(schedule)} points and 4 random moments: {count} transitions, at most the unfinished step lost")
+    assert vetoes > 0
+    observed(
+        f"4 random kills, {len(kill_points.ACTOR)} named: {count} transitions, at most the unfinished step lost; "
+        f"{vetoes} vetoes, 0 lost"
+    )
+
+
+@row("P3")
+def test_a_killed_console_loses_no_correction(rig: Rig, seed: int, observed: Say) -> None:
+    rng = np.random.default_rng(seed)
+    for armed in kill_points.CONSOLE:
+        console = rig.console(armed)
+        assert console.wait() == KILLED, f"{armed} was never passed:\n{console.said()}"
+    for _ in range(5):
+        console = rig.console()
+        time.sleep(rng.uniform(0.0, 0.1))
+        console.kill()
+    promised = (rig.run / CORRECTED).stat().st_size
+    kept = [line.episode for line in RelabelFile(rig.run).read()]
+    assert len(kept) == len((rig.run / RELABELS).read_bytes().splitlines())  # none is torn
+    assert promised > 0
+    # What was written and not noted is corrected again: a label may stand twice, and is none the less the same.
+    assert sorted(set(kept)) == list(range(len(set(kept))))
+    assert promised <= len(set(kept)) <= promised + 1
+    assert len(kept) <= promised + 8
+    observed(f"5 random kills of a console, {len(kill_points.CONSOLE)} named: {promised} corrections, 0 lost")
 
 
 @pytest.mark.long
@@ -218,6 +220,41 @@ def let_time_pass(service: RobotService, duration_s: float) -> None:
     backend = service.backend
     assert isinstance(backend, MujocoBackend)
     backend.advance(duration_s)
+
+
+def is_held_after(service: RobotService, duration_s: float) -> bool:
+    let_time_pass(service, duration_s)
+    return service.state().mode is Mode.HOLD
+
+
+@pytest.mark.long
+@row("P3")
+@pytest.mark.parametrize("armed", kill_points.ACTOR_ON_ARM)
+def test_an_actor_killed_on_its_arm_is_followed_by_another(rig: Rig, tmp_path: Path, armed: str, observed: Say) -> None:
+    with robot(tmp_path) as (service, url, token_file):
+        learner = rig.learner(resume=False, is_real=True)
+        killed = rig.real_actor(url, token_file, armed=armed, max_lead_steps=10_000)
+        assert killed.wait() == KILLED, killed.said()
+        wait_for(lambda: is_held_after(service, 0.5))  # a way to the start ends before
+        actor = rig.real_actor(url, token_file, max_lead_steps=10_000)
+        stamp_s = service.state().stamp_s
+        wait_for(lambda: service.state().stamp_s > stamp_s + 2.0)
+        actor.signal(signal.SIGTERM)
+        assert actor.wait() == 0, actor.said()
+        learner.kill()
+    made: dict[str, int] = {}
+    for record in read_metrics(rig.run / "actor.jsonl"):
+        made[record["session"]] = max(record["env_steps"], made.get(record["session"], 0))
+    counts = []
+    for session, logged in rig.logged().items():
+        everything = sorted({*logged, *rig.spooled_sequences(session)})
+        assert logged == list(range(len(logged)))
+        assert everything == list(range(len(everything)))
+        assert len(everything) >= made.get(session, 0)
+        counts.append(len(everything))
+    assert len(counts) == 2
+    said = f"{counts[0]} and {counts[1]} transitions, 0 lost, 0 double"
+    observed(f"{armed.partition(':')[0]}: arm in hold; the next one acts: {said}")
 
 
 @row("P2")
@@ -258,8 +295,6 @@ THREADS_THAT_CATCH_ALL = {
     "serl_core/transport/socket_thread.py",  # tells whoever uses the link next: the intake, or the control loop
     "actors/cameras/threaded.py",  # opens its camera again; the loop sees the age of the frame
     "actors/teleop/puck_thread.py",  # likewise
-    "actors/chores.py",  # onlookers: nothing that moves the arm or is learned from comes through these two
-    "actors/operator_link.py",
 }
 CATCHES_ALL = re.compile(r"except Exception\b")
 NOT_THEIRS = ("actors/console/", "serl_core/testing/")
@@ -318,10 +353,7 @@ def test_a_second_learner_on_the_same_folder_refuses(rig: Rig, observed: Say) ->
         assert second.wait() == 2
         assert "another learner writes to" in second.said()
     assert first.status is None
-    actor.signal(signal.SIGTERM)
-    assert actor.wait() == 0, actor.said()
-    first.kill()
-    observed(f"status 2, 'another learner writes to'; the first went on: {rig.check_exactly_once()} transitions")
+    observed(f"status 2, 'another learner writes to'; the first went on: {rig.finish(actor, first)} transitions")
 
 
 @row("P7")

@@ -41,6 +41,7 @@ from serl_core.robots.messages import (
 )
 from serl_core.robots.stream import Exchange
 from tests.faults.fault_rows import row
+from tests.faults.random_gains import allowed_gains
 from tests.faults.robot_rig import DOWN, FULL_SPEED, START, TOKEN, Arm, arm, server_process, until
 from tests.robot_servers.test_app import POSTS, VALID
 
@@ -229,19 +230,28 @@ def test_a_pose_beyond_the_box_or_the_step_limit_leaves_the_target_as_it_is(obse
     observed(f"{refused} poses refused with limit and given; {len(control)} ticks of torque the same bits")
 
 
-WALKS = {  # 0.25 m/s per axis, both ends of the damping, at most 50 N of all three axes together
+WALKS = {  # up to 0.25 m/s per axis and 45 N of all three together, both ends of the damping
     "the gains that the arm starts with": ImpedanceParams(),
     "the widest clip at 2000 N/m": FULL_SPEED,
     "stiff, little damping": ImpedanceParams(
         translational_stiffness_n_m=3000.0, translational_damping_ns_m=77.0, translational_clip_m=(0.0064,) * 6
     ),
     "stiff, much damping": ImpedanceParams(
-        translational_stiffness_n_m=3000.0, translational_damping_ns_m=164.0, translational_clip_m=(0.0096,) * 6
+        translational_stiffness_n_m=3000.0, translational_damping_ns_m=164.0, translational_clip_m=(0.00866,) * 6
+    ),
+    "as strong as three axes may be, and no more damping than that needs": ImpedanceParams(
+        translational_stiffness_n_m=3000.0, translational_damping_ns_m=104.0, translational_clip_m=(0.00866,) * 6
     ),
     "soft, little damping": ImpedanceParams(
         translational_stiffness_n_m=1000.0, translational_damping_ns_m=44.5, translational_clip_m=(0.0111,) * 6
     ),
+    "as much along x as its speed allows, and what is left along y": ImpedanceParams(
+        translational_stiffness_n_m=3000.0,
+        translational_damping_ns_m=164.0,
+        translational_clip_m=(0.0136, 0.0136, 0.0062, 0.0062, 0.0005, 0.0005),
+    ),
 }
+DRAWN = 7  # as many other sets of gains as are allowed
 PRESSING_S = 0.5  # ISO/TS 15066: a contact that lasts longer is one that presses
 
 
@@ -250,7 +260,7 @@ class Walk:
 
     def __init__(self) -> None:
         self.accepted = self.refused = 0
-        self.speed_m_s = self.spring_n = self.impact_n = self.outside_m = 0.0
+        self.speed_m_s = self.spring_n = self.spring_in_all_n = self.impact_n = self.outside_m = 0.0
         self.pressing_n = self.pressing_in_all_n = 0.0  # of one axis; of all together
 
     def go(self, made: Arm, box: SafetyLimits, drawn: np.random.Generator, commands: int) -> None:
@@ -281,7 +291,9 @@ class Walk:
                 aim = middle
                 continue
             damping = np.array([axis[1] for axis in law.gains.axes[:3]])
-            self.spring_n = max(self.spring_n, float(np.abs(law._force[:3] + damping * law._twist[:3]).max()))
+            spring_n = law._force[:3] + damping * law._twist[:3]
+            self.spring_n = max(self.spring_n, float(np.abs(spring_n).max()))
+            self.spring_in_all_n = max(self.spring_in_all_n, float(np.linalg.norm(spring_n)))
             self.speed_m_s = max(self.speed_m_s, float(np.linalg.norm(state.tcp_twist[:3])))
             self.outside_m = max(self.outside_m, float(np.max(low - here)), float(np.max(here - high)))
             contact_n[accepted] = state.tcp_wrench[:3]
@@ -303,7 +315,8 @@ class Walk:
 def test_a_random_walk_of_valid_commands_keeps_speed_force_and_box(observed: Observed, seed: int) -> None:
     """Half of it in a box that holds table and socket, half in free air; the box binds without its soft wall.
 
-    The peak of an impact is the moving mass's, and no control can bound it: it is told, not asserted.
+    The gains are the extremes of what a server takes, and others drawn from all of that. The peak of an impact is the
+    moving mass's, and no control can bound it: it is told, not asserted.
     """
     walk = Walk()
     drawn = np.random.default_rng(seed)
@@ -311,24 +324,26 @@ def test_a_random_walk_of_valid_commands_keeps_speed_force_and_box(observed: Obs
         ((0.4, -0.12, -0.01), (0.6, 0.12, 0.2), (0.5, 0.0, 0.17, *DOWN)),
         ((0.35, -0.25, 0.2), (0.65, 0.25, 0.5), (0.5, 0.0, 0.35, *DOWN)),
     )
+    gains = [*WALKS.values(), *(allowed_gains(drawn, SafetyLimits()) for _ in range(DRAWN))]
+    each = 100_000 // (len(places) * len(gains)) + 1
     for low, high, start in places:
         box = SafetyLimits(box_low_m=low, box_high_m=high, commands_per_s=1000.0, soft_wall_n_m=0.0)
-        for params in WALKS.values():
+        for params in gains:
             with arm(box, start=start) as made:
                 made.set_gains(params)
                 made.advance(1.0)
-                walk.go(made, box, drawn, 10_000)
+                walk.go(made, box, drawn, each)
     observed(
-        f"{walk.accepted} accepted, {walk.refused} refused, {len(WALKS)} sets of gains; at most "
-        f"{walk.speed_m_s:.3f} m/s, the spring {walk.spring_n:.1f} N per axis, a contact "
-        f"{walk.pressing_n:.1f} N per axis over {PRESSING_S:g} s "
+        f"{walk.accepted} accepted, {walk.refused} refused, {len(gains)} sets of gains, {DRAWN} of them drawn; at most "
+        f"{walk.speed_m_s:.3f} m/s, the spring {walk.spring_n:.1f} N per axis ({walk.spring_in_all_n:.1f} N in all), "
+        f"a contact {walk.pressing_n:.1f} N per axis over {PRESSING_S:g} s "
         f"({walk.pressing_in_all_n:.1f} N in all; impacts {walk.impact_n:.0f} N), "
         f"{1e3 * walk.outside_m:.1f} mm outside the box"
     )
-    assert walk.accepted == 100_000
-    assert walk.refused < 0.01 * walk.accepted
+    assert walk.accepted >= 100_000
+    assert walk.refused < 0.1 * walk.accepted
     assert walk.speed_m_s <= 0.25 * 1.05
-    assert walk.spring_n <= 50.0
+    assert walk.spring_in_all_n <= 50.0
     assert 5.0 < walk.pressing_in_all_n <= 50.0  # it did press
     assert walk.outside_m <= 0.005
 
@@ -384,8 +399,8 @@ def test_gains_outside_the_envelope_are_refused_and_the_old_ones_stay(observed: 
         {
             "translational_stiffness_n_m": 3000.0,
             "translational_damping_ns_m": 160.0,
-            "translational_clip_m": [0.017] * 6,
-        },  # 51 N
+            "translational_clip_m": [0.0088] * 6,
+        },  # 26 N along each axis: 46 N in all
         {"translational_ki": 5.1},
         {"nullspace_stiffness_nm_rad": 101.0},
     ]

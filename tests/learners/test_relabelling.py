@@ -63,6 +63,16 @@ def test_a_correction_counts_from_the_next_update_on(tmp_path):
     run.stop()
 
 
+def test_what_was_applied_is_noted_on_a_line_of_its_own_behind_a_torn_one(tmp_path):
+    """It was one line with it, and forgotten: the resume applied the correction at another moment."""
+    (tmp_path / APPLIED).write_bytes(b'{"number":0,"env')
+    run = Relabelled(tmp_path)
+    RelabelFile(tmp_path).add("elsewhere", 3, "success")
+    run.relabelling.apply_due()
+    assert json.loads((tmp_path / APPLIED).read_bytes().splitlines()[1])["number"] == 0
+    run.stop()
+
+
 def test_a_correction_of_what_is_not_in_the_buffer_says_so(tmp_path):
     run = Relabelled(tmp_path)
     RelabelFile(tmp_path).add("elsewhere", 3, "success")

@@ -1,6 +1,7 @@
 """The API over real sockets: strict decoding on every route, enumerated, and the step stream."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -223,6 +224,18 @@ def test_openapi_describes_every_message(arm):
             assert media["schema"]["$ref"].rsplit("/", 1)[1] in schemas
     assert schemas["PoseCommand"]["properties"]["pose"]["minItems"] == 7
     assert "StreamCommand" in schemas
+
+
+def test_openapi_describes_every_part_of_a_path_that_varies(arm):
+    """Programs that read the document, such as schemathesis, left out the routes of jobs and pictures."""
+    varying = {}
+    for path, methods in arm.client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            said = [part for part in operation.get("parameters", []) if part["in"] == "path"]
+            assert [f"{{{part['name']}}}" for part in said] == re.findall(r"\{\w+\}", path)
+            assert all(part["required"] for part in said)
+            varying |= {part["name"]: part["schema"]["type"] for part in said}
+    assert varying == {"number": "integer", "name": "string"}
 
 
 def test_the_truth_and_jobs_can_be_read(arm):

@@ -16,6 +16,7 @@ from robot_servers.limits import (
     check_pose,
     check_step,
     check_wrench,
+    common_cap,
     initial_impedance,
     load_limits,
 )
@@ -119,7 +120,7 @@ def test_the_gains_a_task_uses_by_default_are_allowed():
                 "translational_damping_ns_m": 160.0,
                 "translational_clip_m": (0.001,) * 2 + (0.018,) + (0.001,) * 3,
             },
-            "translational_clip_m[2]",
+            "translational_clip_m",
         ),
         ({"translational_clip_m": (0.015,) + (0.008,) * 5}, "translational_clip_m[0]"),
         (
@@ -232,6 +233,39 @@ def test_a_wrench_is_limited_on_each_axis(index, sign):
         with pytest.raises(Refusal) as refused:
             check_wrench(wrench(value), LIMITS)
         assert (refused.value.status, refused.value.field) == (422, f"wrench[{index}]")
+
+
+def test_the_spring_s_force_is_bounded_for_three_axes_together_each_by_its_wider_clip():
+    """Each axis alone was: three together reached 1.7 times the limit."""
+    along = {"translational_stiffness_n_m": 3000.0, "translational_damping_ns_m": 160.0}
+
+    def check(*clips: float) -> None:
+        check_impedance(msgspec.structs.replace(ImpedanceParams(), translational_clip_m=clips, **along), LIMITS)
+
+    check(0.0086, 0.0086, 0.0086, 0.0086, 0.0086, 0.0086)  # 44.7 N
+    check(0.0133, 0.001, 0.0005, 0.0068, 0.001, 0.001)  # 44.9 N: what is left by a narrow axis is for the others
+    for clips in (
+        (0.0087,) * 6,
+        (0.0133, 0.001, 0.001, 0.0071, 0.001, 0.001),
+        (0.0133, 0.001, 0.0005, 0.0069, 0.001, 0.004),
+    ):
+        with pytest.raises(Refusal, match=r"together must be at most 45 N, got 4.* N; use a smaller clip") as refused:
+            check(*clips)
+        assert refused.value.field == "params.translational_clip_m"
+        assert refused.value.given > refused.value.limit == 45.0
+
+
+@given(st.tuples(*[st.floats(0.0, 1e3)] * 3), st.floats(1e-3, 1e3))
+def test_a_common_cap_takes_from_the_largest_as_little_as_is_needed(sizes, most):
+    cap = common_cap(sizes, most)
+    total = math.hypot(*sizes)
+    capped = math.hypot(*(min(size, cap) for size in sizes))
+    if math.isinf(cap):
+        assert total <= most * (1.0 + 1e-9)
+    else:
+        assert cap < max(sizes)
+        assert capped == pytest.approx(most)
+    assert cap >= most / math.sqrt(3.0) * (1.0 - 1e-9)
 
 
 def test_the_default_limits_start_with_the_default_gains():

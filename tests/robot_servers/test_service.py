@@ -152,7 +152,7 @@ def test_limits_tighter_than_the_default_gains_reach_the_backend_at_the_start():
     rig = Rig(limits=SafetyLimits(spring_force_n=8.0))
     ((name, params),) = rig.backend.calls
     assert name == "set_impedance"
-    assert params.translational_stiffness_n_m * max(params.translational_clip_m) <= 8.0 * (1 + 1e-9)
+    assert params.translational_stiffness_n_m * math.hypot(*params.translational_clip_m[::2]) <= 7.2 * (1 + 1e-9)
 
 
 def test_the_streams_gripper_obeys_the_limits_file_too():

@@ -62,6 +62,19 @@ def test_the_precision_mode_that_reaches_200_n_and_2_m_s_is_brought_to_a_quarter
     assert changes[0] == "translational_clip_x 0.1 to 0.01112"
 
 
+def test_clips_too_wide_together_are_cut_to_one_width_and_a_narrow_one_stays():
+    wide = {f"translational_clip_{end}": 0.02 for end in CLIP_ENDS} | {"translational_clip_z": 0.001}
+    stiff = Compliance(translational_stiffness=3000.0, translational_damping=160.0, **wide)
+    params, changes = clamp(stiff, LIMITS)
+    assert params.translational_clip_m == pytest.approx(
+        (45.0 / 3.0**0.5 / 3000.0,) * 4 + (0.001,) + (45.0 / 3.0**0.5 / 3000.0,)
+    )
+    assert changes[0] == "translational_clip_x 0.02 to 0.00866"
+    both = msgspec.structs.replace(stiff, translational_clip_neg_z=0.001)
+    params, _ = clamp(both, LIMITS)
+    assert max(params.translational_clip_m) * 3000.0 == pytest.approx(((45.0**2 - 3.0**2) / 2.0) ** 0.5)
+
+
 def test_no_damping_becomes_the_least_damping():
     params, changes = clamp(Compliance(translational_damping=0.0), LIMITS)
     assert params.translational_damping_ns_m == pytest.approx(0.7 * 2.0 * 2000.0**0.5, abs=1e-3)
@@ -69,7 +82,7 @@ def test_no_damping_becomes_the_least_damping():
 
 
 def test_limits_that_allow_no_gains_at_all_are_a_refusal():
-    with pytest.raises(Refusal, match="stiffness \\* clip"):
+    with pytest.raises(Refusal, match="stiffness \\* the widest clips"):
         clamp(Compliance(), SafetyLimits(spring_force_n=0.01))
 
 

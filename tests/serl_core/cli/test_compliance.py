@@ -99,6 +99,25 @@ def test_a_force_beyond_the_server_is_named_with_what_is_left_of_it():
     assert found.notes[0].startswith("x: 60 N was asked for; the server's limits leave ")
 
 
+def test_more_force_than_three_axes_may_have_together_is_taken_from_the_strongest():
+    found = compliance_for((45.0, 45.0, 3.0), LIMITS, stiffness_n_m=3000.0)
+    assert math.hypot(*found.forces_n) == pytest.approx(45.0, abs=0.1)
+    assert found.forces_n[0] == found.forces_n[1]
+    assert found.forces_n[2] == pytest.approx(3.0, abs=0.031)
+    params = ImpedanceParams(
+        translational_stiffness_n_m=3000.0,
+        translational_damping_ns_m=160.0,
+        translational_clip_m=(0.012, 0.012, 0.012, 0.002, 0.001, 0.001),
+    )
+    allowed = nearest_allowed(params, LIMITS)
+    assert allowed.refusals == (
+        "translational_clip_m: stiffness * the widest clips of x, y and z together must be at most 45 N, got 51 N; "
+        "use a smaller clip or less stiffness",
+    )
+    clip = ((45.0 / 3000.0) ** 2 / 2.0 - 0.001**2 / 2.0) ** 0.5
+    assert allowed.params.translational_clip_m == pytest.approx((clip, clip, clip, 0.002, 0.001, 0.001))
+
+
 @pytest.mark.parametrize(
     ("wish", "words"),
     [

@@ -65,13 +65,37 @@ def test_an_episode_of_one_step_keeps_its_two_frames(path):
     assert_same_transitions(load_episode(path), episode)
 
 
-def test_frames_without_their_ends_are_no_episode(path):
-    save_episode(path, make_episode(frames=("wrist",)), task_digest="cafe")
+def changed(path, changes):
+    """Give a file other arrays, None for none, with its checksum right."""
     with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays = {name: file.get_tensor(name) for name in file.keys()} | changes  # noqa: SIM118
         text = file.metadata()["episode"]
-    del arrays["observation/frame_ends/wrist"]
+    arrays = {name: array for name, array in arrays.items() if array is not None}
     save_file(arrays, path, {"episode": text, "crc32": f"{_checksum(text, arrays):08x}"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"observation/frame_ends/wrist": None},
+        {"observation/frame_ends/wrist": np.zeros((10**12, 0), np.int64)},
+        {"observation/proprio": np.zeros((10**12, 0), np.float32)},
+        {"observation/proprio": np.zeros((), np.float32)},
+        {"reward": np.zeros((5, 2))},
+        {"reward": np.zeros(4)},
+        {"frame": np.zeros(5)},
+        {"end": np.full(5, 99, np.int8)},
+        {"next_frame": np.full(5, 6)},
+        {"action": None},
+    ],
+    ids=lambda changes: " ".join(
+        f"{name} {array.shape if array is not None else 'gone'}" for name, array in changes.items()
+    ),
+)
+def test_arrays_that_make_no_episode_are_refused_whatever_length_they_claim(path, changes):
+    """Some ended the learner by another error, and an array without bytes made it count to a million millions."""
+    save_episode(path, make_episode(frames=("wrist",)), task_digest="cafe")
+    changed(path, changes)
     with pytest.raises(DataError, match="its arrays do not make an episode"):
         load_episode(path)
 

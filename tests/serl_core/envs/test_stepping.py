@@ -1,7 +1,7 @@
 import pytest
 
 from examples.ram_insertion import CONFIG
-from serl_core.envs.stepping import Goal, step_with_revisions
+from serl_core.envs.stepping import Goal, step_or_stay, step_with_revisions
 from serl_core.errors import RobotError, RobotFault
 from serl_core.robots.messages import Mode
 from serl_core.testing.fakes import FakeRobot
@@ -20,12 +20,16 @@ class Recorded(FakeRobot):
         super().__init__(CONFIG.reset.pose, CONFIG.target_pose, is_lockstep=False)
         self.sent = []
         self.refuses = ()
+        self.is_late = False  # the next target
         self.connect()
 
     def step(self, pose, reply_after_s, gripper=None):
         self.sent.append((round(self.clock(), 6), pose[2], gripper))
         if pose[2] in self.refuses:
             raise RobotError("joint 4 would be at its limit", status=422)
+        if self.is_late:
+            self.is_late = False
+            raise RobotError("the command was 0.500 s longer on its way than others", status=409, field="sent_s")
         return super().step(pose, reply_after_s, gripper)
 
 
@@ -85,9 +89,9 @@ def test_a_machine_that_sleeps_too_long_does_not_move_the_tick():
 
 def test_a_step_that_was_slept_through_ends_at_once():
     robot = Recorded()
-    state, left = stepped(robot, sleep=lambda _: robot.clock.advance(0.3))
+    state, left = stepped(robot, sleep=lambda _: robot.clock.advance(0.25))
     assert left == [0.0] * 8
-    assert state.stamp_s == pytest.approx(0.3)
+    assert state.stamp_s == pytest.approx(0.25)
 
 
 def test_a_goal_that_the_robot_refuses_makes_the_arm_stay_until_the_next_one():
@@ -95,6 +99,26 @@ def test_a_goal_that_the_robot_refuses_makes_the_arm_stay_until_the_next_one():
     robot.refuses = (Z - 0.02,)
     stepped(robot, [None, lower(0.02), None, None, None, lower(0.01)])
     assert [z for _, z, _ in robot.sent] == [Z - 0.01, Z - 0.02, Z, Z - 0.01, Z - 0.01]
+
+
+def test_after_a_goal_that_came_late_the_arm_stays_where_it_is_now():
+    """It was sent anew as it was, with a new stamp: after a suspension the arm went to a goal of before it."""
+    robot = Recorded()
+    robot.is_late = True
+    step_or_stay(robot, lower(0.01).target, 0.03, 0.0, is_lockstep=False, sleep=robot.clock.advance)
+    assert robot.sent == [(0.0, Z - 0.01, 0.0), (0.0, Z, None)]
+
+
+def test_a_step_that_was_suspended_ends_with_the_arm_told_to_stay():
+    """The goal of before was sent once more at the end of the step: it ended the hold of the robot's watchdog."""
+    robot = Recorded()
+
+    def suspended(duration_s):
+        robot.clock.advance(1.5 if robot.clock() == 0.0 else duration_s)
+
+    state, left = stepped(robot, [lower(0.02, 0.0)], sleep=suspended)
+    assert robot.sent == [(0.0, Z - 0.01, None), (1.5, Z, None)]
+    assert (left, state.tcp_pose[2]) == ([], Z)  # nobody was asked
 
 
 def test_what_is_raised_in_mid_step_ends_it_there():

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ import pytest
 
 from robot_servers.limits import SafetyLimits
 from robot_servers.service import RobotService
+from robot_servers.sim.backend import MujocoBackend
 from robot_servers.testing import HOME, PointMassBackend, serving
 from serl_core.errors import RobotError, RobotFault
 from serl_core.robots.http_client import HttpRobot
 from serl_core.robots.messages import ImpedanceParams, Mode
+from serl_core.robots.problems import is_late
 
-LIMITS = SafetyLimits(lease_timeout_s=0.5)
+LIMITS = SafetyLimits(lease_timeout_s=1.0)  # renewed twice in it
 
 
 class Site:
@@ -174,7 +177,7 @@ def test_no_server_is_one_sentence_that_says_what_to_start(tmp_path):
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://127.0.0.1", "http://127.0.0.1:99999"])
 def test_a_wrong_url_is_one_sentence(url, tmp_path):
-    with pytest.raises(RobotError, match="no robot server at"):
+    with pytest.raises(RobotError, match=r"no robot server at|is no address of a robot server"):
         HttpRobot(url, owner="test", token_file=tmp_path / "token").connect()
 
 
@@ -240,6 +243,43 @@ while True:
     state = robot.step((min(x + 0.03, 0.95), *rest), 0.1)
     print(x, flush=True)
 """
+
+
+class HeldUp:
+    """A stream whose next message is held up on its way."""
+
+    def __init__(self, stream, held_s):
+        self.sent, self._stream, self._held_s = [], stream, held_s
+
+    def ask(self, text, timeout_s):
+        self.sent.append(text)
+        time.sleep(self._held_s)
+        self._held_s = 0.0
+        return self._stream.ask(text, timeout_s)
+
+    def close(self):
+        self._stream.close()
+
+
+def test_a_target_that_comes_late_is_refused_and_never_sent_anew(tmp_path):
+    """It was sent once more with a new stamp: the arm went to where it was to go before its client was suspended."""
+    (tmp_path / "robot.token").write_text("secret")
+    service = RobotService(MujocoBackend("ram_insertion", is_lockstep=False))
+    with (
+        serving(service, "secret") as url,
+        closing(HttpRobot(url, owner="test", token_file=tmp_path / "robot.token")) as robot,
+    ):
+        robot.connect()
+        x, *rest = robot.state().tcp_pose
+        robot.step((x, *rest), 0.05)
+        robot._stream = held_up = HeldUp(robot._stream, 0.8)
+        with pytest.raises(RobotError, match="look at the state and send another") as refused:
+            robot.step((x + 0.05, *rest), 0.05)
+        assert is_late(refused.value)
+        assert len(held_up.sent) == 1
+        assert robot.state().mode is Mode.HOLD
+        assert robot.state().reference_pose[0] < x + 0.01
+        assert robot.step(robot.state().tcp_pose, 0.05).mode is Mode.TRACKING
 
 
 def test_a_client_killed_in_motion_leaves_the_arm_at_rest(tmp_path):

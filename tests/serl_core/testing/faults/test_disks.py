@@ -1,10 +1,11 @@
 import errno
-import os
+import multiprocessing
+import time
 
 import pytest
 
 from serl_core.errors import ConfigError
-from serl_core.testing.faults.disks import SmallDisk, files_up_to
+from serl_core.testing.faults.disks import SmallDisk, files_up_to, may_mount, obey_permissions, read_only
 
 
 def write(path, count):
@@ -13,8 +14,8 @@ def write(path, count):
 
 
 def test_a_small_disk_can_be_filled_emptied_and_forbidden(tmp_path):
-    if os.geteuid() != 0:
-        with pytest.raises(ConfigError, match="as root"), SmallDisk(tmp_path / "disk", 2**20):
+    if not may_mount():
+        with pytest.raises(ConfigError, match="run it as root"), SmallDisk(tmp_path / "disk", 2**20):
             pass
         return
     with SmallDisk(tmp_path / "disk", 2**20) as disk:
@@ -42,3 +43,40 @@ def test_files_stay_within_the_limit_and_only_while_it_lasts(tmp_path):
         with pytest.raises(OSError, match="File too large"):
             write(tmp_path / "file", 1)
     assert write(tmp_path / "file", 1) == 1
+
+
+def test_another_process_is_limited_and_this_one_is_not(tmp_path):
+    child = multiprocessing.get_context("forkserver").Process(target=write_until_refused, args=(tmp_path / "file",))
+    child.start()
+    with files_up_to(10_000, child.pid):
+        (tmp_path / "own").write_bytes(bytes(20_000))
+        child.join(60)
+        assert (tmp_path / "file").stat().st_size == 10_000
+    assert child.exitcode == errno.EFBIG
+
+
+def write_until_refused(path):
+    for _ in range(6000):
+        try:
+            write(path, 3000)
+        except OSError as error:
+            raise SystemExit(error.errno) from None
+        time.sleep(0.01)
+
+
+def test_a_read_only_folder_takes_no_file_of_a_process_that_obeys_also_as_root(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with read_only(tmp_path / "folder"):
+        child = multiprocessing.get_context("forkserver").Process(target=touch, args=(tmp_path / "folder" / "file",))
+        child.start()
+        child.join(60)
+    assert child.exitcode == errno.EACCES
+    (tmp_path / "folder" / "file").touch()
+
+
+def touch(path):
+    obey_permissions()
+    try:
+        path.touch()
+    except OSError as error:
+        raise SystemExit(error.errno) from None
