@@ -29,7 +29,7 @@ from actors.spooled_sender import SpooledSender
 from learners.intake import Intake
 from serl_core.clock import Rate
 from serl_core.data.episode_log import EpisodeLog
-from serl_core.scheduling import go_before_others, go_behind
+from serl_core.scheduling import go_before_others
 from serl_core.transport.codec import encode_transition
 from serl_core.transport.interface import Hello, LearnerStatus, PolicyWeights
 from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
@@ -54,7 +54,7 @@ class Load:
     frame_bytes: int = 8_000  # of one compressed picture of 128x128: JPEG
     backlog: int = 0  # transitions of each actor that wait before it connects
     seed: int = 0
-    goes_before_others: bool = False  # SCHED_FIFO, as with the actor's --real-time-priority; the learner behind it
+    goes_before_others: bool = False  # SCHED_FIFO, as with the actor's --real-time-priority; not the learner
 
 
 class ActorResult(NamedTuple):
@@ -412,10 +412,8 @@ def summary(
 def _settle(load: Load, *, is_learner: bool = False) -> None:
     """Set a process of the load up."""
     logging.disable(logging.WARNING)  # late ticks are measured, not told
-    if load.goes_before_others:
+    if load.goes_before_others and not is_learner:
         go_before_others()
-        if is_learner:
-            go_behind()
 
 
 def _receive(control: Connection, timeout_s: float) -> Any:

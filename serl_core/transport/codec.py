@@ -115,7 +115,7 @@ def encode_transition(transition: Transition, *, is_checked: bool = True) -> byt
         end=EndReason(int(transition.end)),
         parts=_describe(where, arrays),
     )
-    return _pack(TRANSITION_MAGIC, header, list(arrays.values()), MAX_TRANSITION_BYTES, where)
+    return bytes(_pack(TRANSITION_MAGIC, header, list(arrays.values()), MAX_TRANSITION_BYTES, where))
 
 
 def decode_transition(record: bytes | memoryview) -> Transition:
@@ -152,7 +152,7 @@ def is_whole(record: bytes) -> bool:
     return True
 
 
-def encode_weights(weights: PolicyWeights) -> bytes:
+def encode_weights(weights: PolicyWeights) -> memoryview:
     """Return the record of policy weights: a copy of every leaf, with a SHA-256 over all of them.
 
     Raises:
@@ -254,7 +254,7 @@ def _describe(where: str, arrays: Mapping[tuple[str, ...], _Array]) -> list[_Par
     return [_Part(name, array.dtype.str, array.shape) for name, array in arrays.items()]  # type: ignore[arg-type]
 
 
-def _pack(magic: bytes, header: msgspec.Struct, arrays: list[_Array], limit: int, where: str) -> bytes:
+def _pack(magic: bytes, header: msgspec.Struct, arrays: list[_Array], limit: int, where: str) -> memoryview:
     head = _encoder.encode(header)
     start = _PREFIX.size + len(head)
     size = start + sum(array.nbytes for array in arrays)
@@ -266,7 +266,7 @@ def _pack(magic: bytes, header: msgspec.Struct, arrays: list[_Array], limit: int
         record[start : start + array.nbytes] = _bytes_of(array)
         start += array.nbytes
     _PREFIX.pack_into(record.data, 0, magic, len(head), zlib.crc32(record[_PREFIX.size :].data))
-    return record.tobytes()
+    return record.data.toreadonly()
 
 
 def _bytes_of(array: _Array) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ MAX_ACTORS = 64
 ACTOR_GONE_S = 3.0  # without a greeting
 STATUS_PERIOD_S = 0.5  # between looks for actors that are gone
 PIECE_BYTES = 2**18  # of weights: a status waits behind no more, a quarter of a second on a line of 10 Mbit/s
-WEIGHTS_BYTES_PER_S = 2.5e8  # to all actors together: they share their machines with what must not wait
+WEIGHTS_BYTES_PER_S = 2.2e8  # to all actors together: they share their machines with what must not wait
 BURST_S = 0.005  # of weights, for the thread does not wake up to the microsecond
 MAX_STRIKES = 3  # bad messages of one connection
 MAX_REMEMBERED = 1024  # connections with strikes
@@ -34,7 +34,7 @@ class _Peer:
     session: str
     seen_s: float
     sent: dict[str, LearnerStatus | None] = field(default_factory=dict)  # by session
-    weights_record: tuple[int, bytes] | None = None  # that it is getting, although there may be newer ones
+    weights_record: tuple[int, memoryview] | None = None  # that it is getting, although there may be newer ones
 
 
 class LearnerSide:
@@ -50,7 +50,7 @@ class LearnerSide:
 
     def __init__(self, spec_digest: str, inbox: Inbox, spec: EnvSpec | None = None) -> None:
         self.peers: dict[bytes, _Peer] = {}
-        self.weights_record: tuple[int, bytes] | None = None
+        self.weights_record: tuple[int, memoryview] | None = None
         self._spec_digest = spec_digest
         self._inbox = inbox
         self._spec = spec
@@ -158,7 +158,7 @@ class LearnerSide:
             return 0
         version, record = peer.weights_record
         offset = pull.offset if version == pull.version and pull.offset < len(record) else 0
-        piece = memoryview(record)[offset : offset + PIECE_BYTES]
+        piece = record[offset : offset + PIECE_BYTES]
         send([identity, wire.encode(wire.Weights(version, len(record), offset)), piece])
         if offset + len(piece) == len(record):
             peer.weights_record = None

@@ -263,7 +263,7 @@ def test_an_actor_adopts_no_weights_that_are_changed_or_not_finite(tmp_path, obs
     run = Run(tmp_path)
     weights = run.trainer.policy_weights()
     run.stop()
-    record = encode_weights(weights)
+    record = bytes(encode_weights(weights))
     rng = np.random.default_rng(seed)
     refused = 0
     for place in rng.choice(len(record), 300, replace=False):

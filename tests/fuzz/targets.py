@@ -64,7 +64,7 @@ def records() -> list[bytes]:
 def weights() -> list[bytes]:
     """Return weights as they travel."""
     layer = {"kernel": np.zeros((3, 4), np.float32), "bias": np.zeros(0, np.float32)}
-    return [codec.encode_weights(PolicyWeights(1, {"layer": layer, "scale": np.ones(2, "f4")}, 5))]
+    return [bytes(codec.encode_weights(PolicyWeights(1, {"layer": layer, "scale": np.ones(2, "f4")}, 5)))]
 
 
 def messages() -> list[bytes]:

@@ -24,7 +24,7 @@ from serl_core.types import EndReason, Observation, Provenance
 STEP = make_episode(PIXEL_SPEC, steps=1, end=EndReason.SUCCESS, interventions=[0])[0]
 RECORD = encode_transition(STEP)
 WEIGHTS = PolicyWeights(3, {"layer": {"kernel": np.ones((4, 3), np.float32)}, "scale": np.float32(2.0)}, 40)
-WEIGHTS_RECORD = encode_weights(WEIGHTS)
+WEIGHTS_RECORD = bytes(encode_weights(WEIGHTS))
 
 finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 names = st.text("abcdefghij_-", min_size=1, max_size=8)

@@ -37,7 +37,7 @@ class Line:
 @pytest.fixture
 def line():
     line = Line()
-    line.side.weights_record = (1, bytes(PIECE_BYTES) + b"end")
+    line.side.weights_record = (1, memoryview(bytes(PIECE_BYTES) + b"end"))
     line.join(b"a")
     return line
 
@@ -57,7 +57,7 @@ def test_an_actor_that_has_the_newest_or_has_left_gets_nothing(line):
 def test_weights_that_are_under_way_are_completed_although_there_are_newer_ones(line):
     """On a slow line they would never be complete, were each publication to begin anew."""
     line.pulled(b"a", 0, 0, 0)
-    line.side.weights_record = (2, b"newer")
+    line.side.weights_record = (2, memoryview(b"newer"))
     assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 1, PIECE_BYTES, b"end")]
     assert line.pulled(b"a", 1, 0, 0) == [(b"a", 2, 0, b"newer")]
 
@@ -69,7 +69,7 @@ def test_a_piece_that_was_lost_is_given_again_also_the_last_one(line):
 
 def test_who_wants_to_go_on_with_weights_that_are_gone_gets_the_newest_from_their_beginning(line):
     """Its learner was started again."""
-    line.side.weights_record = (7, b"newest")
+    line.side.weights_record = (7, memoryview(b"newest"))
     assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 7, 0, b"newest")]
 
 
@@ -81,7 +81,7 @@ def test_a_pull_from_beyond_the_end_begins_anew(line):
 def test_pieces_are_given_no_faster_than_is_allowed_and_first_to_who_has_the_most(line):
     """Eight actors that unpacked 20 MB at the same time kept both cores from everything else."""
     pieces = 40
-    line.side.weights_record = (1, bytes(pieces * PIECE_BYTES))
+    line.side.weights_record = (1, memoryview(bytes(pieces * PIECE_BYTES)))
     line.join(b"b")
     offsets = {b"a": 0, b"b": 0}
     heard = 0

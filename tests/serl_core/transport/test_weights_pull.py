@@ -12,7 +12,7 @@ NOW_S = 50.0
 
 
 def record_of(version):
-    return encode_weights(PolicyWeights(version, {"kernel": np.full(100, version, np.float32)}, 5))
+    return bytes(encode_weights(PolicyWeights(version, {"kernel": np.full(100, version, np.float32)}, 5)))
 
 
 def give(pull, version, offset, record=None):
