@@ -165,13 +165,13 @@ class Spool:
                 f"spool {self._path} is full ({self._spooled} transitions, {self._bytes} bytes): "
                 f"pause until the learner acknowledges"
             )
-        while self._spooled and self._fill() >= 1.0:
-            self._drop_oldest()
         try:
             record = encode_transition(transition)
         except TransportError as error:
             self._set_aside(transition, str(error))
             return None
+        while self._spooled and self._fill() >= 1.0:
+            self._drop_oldest()
         try:
             assert transition.provenance is not None  # else it has no record
             failpoint("spool.append")
@@ -322,6 +322,11 @@ class Spool:
         ) as found:
             for row in found:
                 yield Spooled(*row)
+
+    def has(self, session: str, sequence: int) -> bool:
+        """Return whether a transition is neither acknowledged, nor dropped, nor in quarantine."""
+        query = "SELECT COUNT(*) FROM transitions WHERE session = ? AND sequence = ?"
+        return bool(self._execute(query, (session, sequence)).fetchone()[0])
 
     def count(self, after: int) -> int:
         """Return how many rows have a `place` beyond `after`."""

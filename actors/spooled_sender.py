@@ -124,7 +124,7 @@ class SpooledSender:
         assert held.provenance is not None  # else it has not been sent
         if (held.provenance.session, held.provenance.sequence) not in self._held:
             return  # it went into quarantine
-        if amended is not None:
+        if amended is not None and self._spool.has(held.provenance.session, held.provenance.sequence):
             self._spool.amend(amended)
             self._spool.sync()
         del self._held[held.provenance.session, held.provenance.sequence]

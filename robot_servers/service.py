@@ -106,7 +106,7 @@ class RobotService:
         self._gate.ticked(self._gate.liveness())
         self._audit.start()
         if self._stop_memory.is_stopped:
-            self.latch_stop("stop")
+            self.latch_stop("stop_before_restart")
         try:
             self.backend.start(self._servo)
             self._parameters.start()

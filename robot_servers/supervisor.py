@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from robot_servers.stop_memory import StopMemory
@@ -51,7 +52,8 @@ def supervise(serve: Callable[[StopMemory], None], *, clock: Callable[[], float]
         SerlError: it ended with an error of its own, or died more often than is allowed.
     """
     budget, has_died = RestartBudget(), False
-    child, memory = _Child(), StopMemory()
+    memory = StopMemory()
+    child = _Child(memory)
     before = {
         number: signal.signal(number, child.pass_on) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     }
@@ -83,7 +85,8 @@ def supervise(serve: Callable[[StopMemory], None], *, clock: Callable[[], float]
 class _Child:
     """The server's process, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: StopMemory) -> None:
+        self._memory = memory
         self._is_ending = False
         self._pid = 0
 
@@ -104,10 +107,13 @@ class _Child:
         return os.waitstatus_to_exitcode(status)
 
     def pass_on(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on to the process."""
+        """Pass a signal on to the process. A stop that finds none is there for the next one."""
+        if number == signal.SIGUSR1:
+            self._memory.note(lambda: True)
         self._is_ending = self._is_ending or number != signal.SIGUSR1
         if self._pid:
-            os.kill(self._pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
 
 def _be_the_server(serve: Callable[[], None], parent: int) -> None:

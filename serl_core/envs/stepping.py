@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 UNPROCESSABLE = 422  # HTTP: understood, and not allowed
 REVISE_EVERY_S = 0.01
 SEND_EVERY_S = 0.02  # a robot's server takes 100 commands a second
-HELD_UP_S = 0.2  # past the tick: as old as a command may be that the robot's server takes
+HELD_UP_S = 0.28  # since the last command: after 0.3 s the robot's watchdog holds the arm
 LAST_S = 0.02  # before the tick, the robot's server has the rest of the waiting
 ROUNDING_S = 1e-4  # of clocks
 
@@ -83,18 +83,18 @@ def step_with_revisions(
     for k in range(1, times + 1):
         if (early_s := began_s + k * asking_s / times - now()) > 0.0:
             sleep(early_s)
-        if now() > began_s + period_s + HELD_UP_S:
-            break
         waiting = revise(max(1.0 - (now() - began_s) / period_s, 0.0)) or waiting
         goal = waiting or goal
+        if now() - sent_s > HELD_UP_S:
+            break
         if waiting is not None and k < times and now() - sent_s > SEND_EVERY_S - ROUNDING_S:
             step_or_stay(robot, goal.target, 0.0, goal.gripper, is_lockstep=False, sleep=sleep)
             sent_s, waiting = now(), None
-    left_s = began_s + period_s - now()
-    if left_s < -HELD_UP_S:
-        logger.warning("this program was held up for %.2f s in mid-step: the arm stays where it is", -left_s)
+    if now() - sent_s > HELD_UP_S:
+        logger.warning("this program was held up for %.2f s in mid-step: the arm stays where it is", now() - sent_s)
         goal = Goal(robot.state().tcp_pose)
-    return step_or_stay(robot, goal.target, max(left_s, 0.0), goal.gripper, is_lockstep=False, sleep=sleep)
+    left_s = max(began_s + period_s - now(), 0.0)
+    return step_or_stay(robot, goal.target, left_s, goal.gripper, is_lockstep=False, sleep=sleep)
 
 
 def _step(robot: Robot, target: Vector7, reply_after_s: float, gripper: float | None) -> RobotState | RobotError:

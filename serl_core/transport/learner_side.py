@@ -152,14 +152,15 @@ class LearnerSide:
     def _give_piece(self, identity: bytes, pull: wire.Pull, send: Send) -> int:
         """Give the next piece of what the actor is getting, or the first one of the newest weights; return its size."""
         peer = self.peers[identity]
-        if peer.weights_record is None or peer.weights_record[0] != pull.version:
+        if peer.weights_record is None or peer.weights_record[0] != pull.version or pull.version <= pull.than_version:
             peer.weights_record = self.weights_record
         if peer.weights_record is None or peer.weights_record[0] <= pull.than_version:
             return 0
         version, record = peer.weights_record
         offset = pull.offset if version == pull.version and pull.offset < len(record) else 0
         piece = record[offset : offset + PIECE_BYTES]
-        send([identity, wire.encode(wire.Weights(version, len(record), offset)), piece])
+        if not send([identity, wire.encode(wire.Weights(version, len(record), offset)), piece]):
+            return 0  # its line is full: it asks again
         if offset + len(piece) == len(record):
             peer.weights_record = None
         return len(piece)

@@ -7,6 +7,8 @@ import logging
 import threading
 import time
 
+import numpy as np
+
 from serl_core.errors import TransportError
 from serl_core.transport import wire
 from serl_core.transport.codec import decode_weights
@@ -27,7 +29,7 @@ class WeightsPull:
     def __init__(self) -> None:
         self.weights: PolicyWeights | None = None
         self._version = 0  # of the record that is coming
-        self._record = bytearray()  # of the whole size, with what has arrived of it
+        self._record = np.empty(0, np.uint8)  # of the whole size, with what has arrived of it
         self._arrived = 0  # bytes
         self._ask_at_s = 0.0
         self._decoding: threading.Thread | None = None
@@ -39,8 +41,10 @@ class WeightsPull:
 
     def wanted(self, announced_version: int, now_s: float) -> wire.Pull | None:
         """Return what to ask for now; None when nothing newer is announced, or an answer may be on its way."""
-        held_version = self.weights.version if self.weights is not None else 0
-        if announced_version <= held_version or now_s < self._ask_at_s or self.is_decoding:
+        if now_s < self._ask_at_s or self.is_decoding:
+            return None
+        held_version = self.weights.version if self.weights is not None else 0  # after the look at what is being made
+        if announced_version <= held_version:
             return None
         self._ask_at_s = now_s + ASK_AGAIN_S
         return wire.Pull(held_version, self._version, self._arrived)
@@ -51,22 +55,23 @@ class WeightsPull:
         Raises:
             TransportError: there is more of it than it said at first.
         """
-        if head.offset == 0 and not self.is_decoding:
-            self._version, self._record, self._arrived = head.version, bytearray(head.size), 0
-        expected = (self._version, len(self._record), self._arrived)
-        if self.is_decoding or (head.version, head.size, head.offset) != expected:
+        if self.is_decoding:
+            return
+        if head.offset == 0 and (head.version, head.size) != (self._version, len(self._record)):
+            self._begin(head.version, head.size)
+        if (head.version, head.size, head.offset) != (self._version, len(self._record), self._arrived):
             return
         end = self._arrived + len(piece)
         if not self._arrived < end <= head.size:
             raise TransportError(
                 f"a piece of {len(piece)} bytes, with {head.size - self._arrived} to come of the weights"
             )
-        self._record[self._arrived : end] = piece
+        self._record[self._arrived : end] = np.frombuffer(piece, np.uint8)
         self._arrived = end
         self._ask_at_s = 0.0
         if end == head.size:
-            record = memoryview(self._record).toreadonly()
-            self._version, self._record, self._arrived = 0, bytearray(), 0
+            record = self._record.data.toreadonly()
+            self._begin(0, 0)
             self._decoding = threading.Thread(target=self._adopt, args=(record,), name="actor-weights", daemon=True)
             self._decoding.start()
 
@@ -74,6 +79,9 @@ class WeightsPull:
         """Wait for what is being made."""
         if self._decoding is not None:
             self._decoding.join()
+
+    def _begin(self, version: int, size: int) -> None:
+        self._version, self._record, self._arrived = version, np.empty(size, np.uint8), 0
 
     def _adopt(self, record: memoryview) -> None:
         try:

@@ -91,6 +91,26 @@ def test_a_spool_that_may_drops_the_oldest_for_the_newest_and_counts_them(tmp_pa
         assert "dropped 4 of the oldest" in caplog.text
 
 
+def test_what_can_never_be_sent_drops_nothing(tmp_path):
+    steps = make_episode(steps=3)
+    with Spool(tmp_path / "spool.sqlite", digest="cafe", max_transitions=2, drops_oldest=True) as spool:
+        for step in steps[:2]:
+            spool.append(step)
+        spool.append(steps[2]._replace(action=np.full(2, np.nan, np.float32)))
+        assert spool.counters() == {"made": 3, "acknowledged": 0, "spooled": 2, "quarantined": 1, "dropped": 0}
+
+
+def test_a_veto_on_what_was_dropped_meanwhile_ends_nobody(tmp_path):
+    steps = make_episode(steps=4)
+    with Spool(tmp_path / "spool.sqlite", digest="cafe", max_transitions=2, drops_oldest=True) as spool:
+        sender = SpooledSender(spool, Recorder())
+        sender.send(steps[0], is_held=True)
+        for step in steps[1:]:
+            sender.send(step)
+        sender.release(steps[0], steps[0]._replace(reward=0.0))
+        assert [row.sequence for row in spool.pending(9)] == [2, 3]
+
+
 def test_a_spool_is_bounded_in_bytes_too(tmp_path):
     steps = make_episode(steps=2)
     with Spool(tmp_path / "spool.sqlite", digest="cafe", max_bytes=len(encode_transition(steps[0])) + 1) as spool:

@@ -485,8 +485,17 @@ def test_a_stop_outlives_the_server_that_was_stopped(observed: Observed, tmp_pat
             fresh = HttpRobot(url, owner="observer", token_file=token)
             causes.append(fresh.state().mode)
             fresh.close()
-    assert causes == [Mode.STOPPED, Mode.HOLD]
-    observed("a stop is still latched after the restart, and once resumed it stays so")
+        (tmp_path / "url").unlink()
+        (server,) = children_of(supervisor.pid)
+        os.kill(server, signal.SIGKILL)
+        until(lambda: not children_of(supervisor.pid), "the pause before the restart")
+        supervisor.send_signal(signal.SIGUSR1)
+        until(lambda: (tmp_path / "url").exists(), "the restart")
+        fresh = HttpRobot((tmp_path / "url").read_text().strip(), owner="observer", token_file=token)
+        causes.append(fresh.state().mode)
+        fresh.close()
+    assert causes == [Mode.STOPPED, Mode.HOLD, Mode.STOPPED]
+    observed("a stop is still latched after the restart, once resumed it stays so, and one in between counts")
 
 
 @row("B7")

@@ -341,7 +341,9 @@ def test_a_random_walk_of_valid_commands_keeps_speed_force_and_box(observed: Obs
         f"{1e3 * walk.outside_m:.1f} mm outside the box"
     )
     assert walk.accepted >= 100_000
-    assert walk.refused < 0.1 * walk.accepted
+    assert (
+        walk.refused < 0.1 * walk.accepted
+    )  # else it is no walk; soft drawn gains make the arm lag, and steps too far
     assert walk.speed_m_s <= 0.25 * 1.05
     assert walk.spring_in_all_n <= 50.0
     assert 5.0 < walk.pressing_in_all_n <= 50.0  # it did press

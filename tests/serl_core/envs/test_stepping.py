@@ -118,7 +118,22 @@ def test_a_step_that_was_suspended_ends_with_the_arm_told_to_stay():
 
     state, left = stepped(robot, [lower(0.02, 0.0)], sleep=suspended)
     assert robot.sent == [(0.0, Z - 0.01, None), (1.5, Z, None)]
-    assert (left, state.tcp_pose[2]) == ([], Z)  # nobody was asked
+    assert (left, state.tcp_pose[2]) == ([0.0], Z)
+
+
+@pytest.mark.parametrize("goal", [None, lower(0.02)], ids=["nothing new", "a new goal"])
+def test_a_step_that_was_suspended_while_a_person_was_read_ends_so_too(goal):
+    robot = Recorded()
+    goals = [lower(0.02)]  # waits for its turn
+
+    def revise(fraction):
+        if goals:
+            return goals.pop()
+        robot.clock.advance(1.5)
+        return goal
+
+    step_with_revisions(robot, lower(0.01), 0.1, revise, now=robot.clock, sleep=robot.clock.advance)
+    assert [z for _, z, _ in robot.sent] == [Z - 0.01, Z]
 
 
 def test_what_is_raised_in_mid_step_ends_it_there():

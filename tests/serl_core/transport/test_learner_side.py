@@ -11,14 +11,15 @@ class Line:
     def __init__(self):
         self.now_s = 0.0
         self.given = []  # (actor, version, offset, bytes)
+        self.is_full = False
         self.side = LearnerSide("task", Inbox())
 
     def send(self, frames):
         identity, head, *records = frames
         message = wire.decode_from_learner(head)
-        if isinstance(message, wire.Weights):
+        if isinstance(message, wire.Weights) and not self.is_full:
             self.given.append((identity, message.version, message.offset, bytes(records[0])))
-        return True
+        return not self.is_full
 
     def hear(self, identity, message):
         return self.side.handle([identity, wire.encode(message)], self.send, self.now_s)
@@ -71,6 +72,19 @@ def test_who_wants_to_go_on_with_weights_that_are_gone_gets_the_newest_from_thei
     """Its learner was started again."""
     line.side.weights_record = (7, memoryview(b"newest"))
     assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 7, 0, b"newest")]
+
+
+def test_who_goes_on_with_weights_that_it_has_already_gets_newer_ones(line):
+    line.pulled(b"a", 0, 0, 0)
+    line.side.weights_record = (2, memoryview(b"newer"))
+    assert line.pulled(b"a", 1, 1, PIECE_BYTES) == [(b"a", 2, 0, b"newer")]
+
+
+def test_a_piece_that_does_not_get_onto_the_line_is_not_given(line):
+    line.is_full = True
+    assert line.pulled(b"a", 0, 1, PIECE_BYTES) == []
+    line.is_full = False
+    assert line.pulled(b"a", 0, 1, PIECE_BYTES) == [(b"a", 1, PIECE_BYTES, b"end")]
 
 
 def test_a_pull_from_beyond_the_end_begins_anew(line):

@@ -55,8 +55,8 @@ def test_a_piece_that_comes_twice_or_of_other_weights_changes_nothing():
     pull = WeightsPull()
     for _ in range(2):
         give(pull, 1, 0)
-    for _ in range(2):
-        give(pull, 1, PIECE)
+    for offset in (PIECE, PIECE, 0):
+        give(pull, 1, offset)
     give(pull, 2, 2 * PIECE)
     give(pull, 1, 3 * PIECE)
     assert pull.wanted(1, NOW_S) == wire.Pull(0, 1, 2 * PIECE)
@@ -83,6 +83,19 @@ def test_older_weights_never_replace_newer_ones():
         give(pull, 2, offset)
     pull.close()
     assert pull.weights.version == 4
+
+
+def test_weights_that_are_ready_between_two_looks_are_not_asked_for_again(monkeypatch):
+    """The actor then waited for the rest of them for ever, for its learner had no newer ones than those it held."""
+    pull = WeightsPull()
+
+    def ready(self):
+        if self.weights is None:
+            self.weights = PolicyWeights(1, {}, 0)
+        return False
+
+    monkeypatch.setattr(WeightsPull, "is_decoding", property(ready))
+    assert pull.wanted(1, NOW_S) is None
 
 
 @pytest.mark.parametrize("size", [0, PIECE + 1])
