@@ -24,7 +24,8 @@ from robot_servers.arm_parts.state_message import message
 from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
 from robot_servers.grippers.interface import Gripper
-from robot_servers.limits import Refusal, SafetyLimits, initial_impedance
+from robot_servers.impedance_limits import initial_impedance
+from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.panda.connect import connect
 from robot_servers.panda.control import CONTROLLER_ENDED, PandaControl, damping_ratio
 from robot_servers.panda.reading import PandaReading, read, trouble

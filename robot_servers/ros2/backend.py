@@ -20,7 +20,8 @@ from robot_servers.arm_parts.state_message import message
 from robot_servers.arm_parts.target_filter import TargetFilter
 from robot_servers.backend import JointLimits, Servo
 from robot_servers.grippers.interface import Gripper
-from robot_servers.limits import Refusal, SafetyLimits, initial_impedance
+from robot_servers.impedance_limits import initial_impedance
+from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.ros2 import controllers, names
 from robot_servers.ros2.gain_parameters import GainParameters
 from robot_servers.ros2.hand import RosHand

@@ -12,7 +12,8 @@ from enum import Enum
 
 import msgspec
 
-from robot_servers.limits import Refusal, initial_impedance
+from robot_servers.impedance_limits import initial_impedance
+from robot_servers.limits import Refusal
 from robot_servers.serl_routes.compliance import Compliance, clamp, without_integral, wrench_impedance
 from robot_servers.serl_routes.implicit_lease import ImplicitLease
 from robot_servers.service import RobotService

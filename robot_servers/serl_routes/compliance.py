@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from robot_servers.limits import (
+from robot_servers.impedance_limits import (
     EFFECTIVE_INERTIA_KG_M2,
     EFFECTIVE_MASS_KG,
-    SafetyLimits,
     check_impedance,
     common_cap,
     spring_together_n,
     widest_clips,
 )
+from robot_servers.limits import SafetyLimits
 from serl_core.robots.messages import ImpedanceParams, Message, Vector6
 
 FREE_SPEED_SHARE = 0.8  # of the speed limit, under the largest wrench along one axis: noise must not reach the limit

@@ -2,15 +2,9 @@
 
 from robot_servers.audit import AuditLog
 from robot_servers.backend import GripperBackend, RobotBackend
+from robot_servers.impedance_limits import check_impedance, initial_impedance
 from robot_servers.kernel import SafetyKernel
-from robot_servers.limits import (
-    Refusal,
-    SafetyLimits,
-    check_gripper,
-    check_impedance,
-    check_load,
-    initial_impedance,
-)
+from robot_servers.limits import Refusal, SafetyLimits, check_gripper, check_load
 from robot_servers.service_parts.gate import Gate
 from serl_core.robots.messages import (
     GripperCommand,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from robot_servers.limits import Refusal, SafetyLimits, check_impedance, common_cap, widest_clips
+from robot_servers.impedance_limits import check_impedance, common_cap, widest_clips
+from robot_servers.limits import Refusal, SafetyLimits
 from serl_core.errors import ConfigError
 from serl_core.robots.messages import ImpedanceParams
 

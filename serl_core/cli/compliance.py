@@ -9,13 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from robot_servers.limits import (
-    EFFECTIVE_INERTIA_KG_M2,
-    EFFECTIVE_MASS_KG,
-    SafetyLimits,
-    common_cap,
-    spring_together_n,
-)
+from robot_servers.impedance_limits import EFFECTIVE_INERTIA_KG_M2, EFFECTIVE_MASS_KG, common_cap, spring_together_n
+from robot_servers.limits import SafetyLimits
 from serl_core.cli.allowed_impedance import nearest_allowed, within
 from serl_core.errors import ConfigError
 from serl_core.robots.messages import ImpedanceParams, Vector3

@@ -73,7 +73,7 @@ class RobotState(Message, frozen=True):
 class ImpedanceParams(Message, frozen=True):
     """The Cartesian impedance of the arm (REFERENCE section 4). Clips are (x-, x+, y-, y+, z-, z+).
 
-    The server refuses values outside its envelope: see `robot_servers.limits.check_impedance`.
+    The server refuses values outside its envelope: see `robot_servers.impedance_limits.check_impedance`.
     """
 
     translational_stiffness_n_m: float = 2000.0

@@ -9,7 +9,8 @@ import pytest
 import tyro
 import yaml
 
-from robot_servers.limits import initial_impedance, load_limits
+from robot_servers.impedance_limits import initial_impedance
+from robot_servers.limits import load_limits
 from serl_core.cli.allowed_impedance import nearest_allowed
 from serl_core.cli.main import COMMANDS, _load
 from serl_core.envs.task import load_task

@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 
-from robot_servers.limits import (
+from robot_servers.impedance_limits import (
     EFFECTIVE_INERTIA_KG_M2,
     EFFECTIVE_MASS_KG,
-    SafetyLimits,
     check_impedance,
     common_cap,
     spring_together_n,
     widest_clips,
 )
+from robot_servers.limits import SafetyLimits
 from serl_core.robots.messages import ImpedanceParams, Vector6
 
 CORNER = 0.5  # so often a number is one of its bounds

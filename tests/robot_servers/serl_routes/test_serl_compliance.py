@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_servers.limits import Refusal, SafetyLimits, check_impedance
+from robot_servers.impedance_limits import check_impedance
+from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.serl_routes.compliance import CLIP_ENDS, Compliance, clamp, wrench_impedance
 from serl_core.robots.messages import ImpedanceParams
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_servers.limits import Refusal, SafetyLimits, check_impedance
+from robot_servers.impedance_limits import check_impedance
+from robot_servers.limits import Refusal, SafetyLimits
 from serl_core.cli.allowed_impedance import nearest_allowed
 from serl_core.cli.compliance import compliance_for
 from serl_core.cli.compliance_report import budget, snippet, verdicts
