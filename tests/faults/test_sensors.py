@@ -21,6 +21,7 @@ from actors.cameras.interface import Frame
 from actors.cameras.threaded import CameraThread
 from actors.cameras.views import check_views
 from actors.evaluate import evaluate
+from actors.faulty_devices import CameraFailure, FaultyCamera, FaultyPuck, PuckFailure
 from actors.frames_to_review import FramesToReview
 from actors.operator_desk import OperatorDesk
 from actors.record import record
@@ -53,42 +54,32 @@ from tests.serl_core.envs.test_arm_env_vision import FakeVision, task
 STATE = FakeRobot(CONFIG.reset.pose, CONFIG.target_pose).state()
 PERIOD_S = 1.0 / CONFIG.control_hz
 PUSH = np.array([1.0, 0, 0, 0, 0, 0])
+FROZEN = [CameraFailure.SAME_BYTES, CameraFailure.SAME_BYTES_NEW_STAMP, CameraFailure.SAME_STAMP]
+BROKEN = [failure for failure in CameraFailure if failure not in FROZEN]
 
 
 # ---- S1, S2: the device in the person's hand
 
 
 class Puck:
-    """A device whose every read a test decides, at the end of a real `PuckThread`."""
+    """A device that is pushed, or not, and reports all the time."""
 
     def __init__(self):
-        self.fault = None
         self.is_pushed = True
-        self.is_dead, self._revived = threading.Event(), threading.Event()
         self._connection = 0
-        self._reading = PuckReading()
+        self._opened_s = 0.0
 
     def open(self):
-        if self.fault == "raises":
-            raise OSError("no such device")
         self._connection += 1
-        self._reading = PuckReading(connection=self._connection, opened_s=time.monotonic(), is_connected=True)
+        self._opened_s = time.monotonic()
 
     def read(self, timeout_s):
         time.sleep(0.005)
-        if self.fault == "raises":
-            raise OSError("no such device")
-        if self.fault == "dies":
-            self.is_dead.set()
-            self._revived.wait()  # a thread cannot be killed: this one does nothing more
-        if self.fault is None:
-            deflection = PUSH if self.is_pushed else np.zeros(6)
-            self._reading = self._reading._replace(deflection=deflection, moved_s=time.monotonic())
-        return self._reading  # "silent", and what repeats its last report: nothing of it is new
-
-    def revive(self):
-        self.fault = None
-        self._revived.set()
+        deflection = PUSH if self.is_pushed else np.zeros(6)
+        now_s, connection = time.monotonic(), self._connection
+        return PuckReading(
+            deflection=deflection, moved_s=now_s, connection=connection, opened_s=self._opened_s, is_connected=True
+        )
 
     def lost(self):
         return PuckReading(connection=self._connection)
@@ -101,7 +92,8 @@ class Person:
     """An actor's loop on an arm in real time, and a person who pushes a SpaceMouse."""
 
     def __init__(self):
-        self.device = Puck()
+        self.puck = Puck()
+        self.device = FaultyPuck(self.puck)
         self.thread = PuckThread(self.device)
         arm = ArmPuck(self.thread, SpaceMouseConfig(), lambda: STATE, has_gripper=False)
         self.teleop = SpaceMouseTeleop(CONFIG.action.spec, {"": arm})
@@ -117,15 +109,15 @@ class Person:
         self.replug = lambda: None
 
     def __enter__(self):
-        self.device.is_pushed = False
+        self.puck.is_pushed = False
         self.teleop.open()
-        until(lambda: self.teleop.read() and not self.device.is_pushed, "the puck at rest")
-        self.device.is_pushed = True
+        until(lambda: self.teleop.read() and not self.puck.is_pushed, "the puck at rest")
+        self.puck.is_pushed = True
         until(lambda: self.loop.step().is_intervention, "an intervention")
         return self
 
     def __exit__(self, *_):
-        self.device.revive()
+        self.device.failure = None
         self.teleop.close()
 
     def wait(self, duration_s):
@@ -136,7 +128,7 @@ class Person:
 
 def lost_in(person, fault):
     """Let the device fail while it is pushed; return the time until nobody intervenes, and what is stored after."""
-    person.device.fault = fault
+    person.device.failure = fault
     failed_s = time.monotonic()
     until(lambda: not person.teleop.read().is_engaged, "the end of the intervention")
     took_s = time.monotonic() - failed_s
@@ -145,10 +137,10 @@ def lost_in(person, fault):
     def back():
         held.append((person.robot.calls[-1], person.loop.sequence))
         if len(person.waited_s) == 5:
-            person.device.fault = None  # it is back, and still held as it was
+            person.device.failure = None  # it is back, and still held as it was
         if len(person.waited_s) == 15:
-            assert person.teleop.read().is_lost or fault == "silent", "it counts before its puck was at rest"
-            person.device.is_pushed = False
+            assert person.teleop.read().is_lost or fault is PuckFailure.SILENT, "it counts before its puck was at rest"
+            person.puck.is_pushed = False
 
     person.replug = back
     before = person.loop.sequence
@@ -159,20 +151,20 @@ def lost_in(person, fault):
 
 
 @row("S1")
-@pytest.mark.parametrize("fault", ["raises", "silent"])
+@pytest.mark.parametrize("fault", [PuckFailure.RAISES, PuckFailure.SILENT], ids=lambda fault: fault.value)
 def test_a_device_unplugged_at_full_deflection_holds_the_arm_until_its_puck_was_at_rest(fault, observed, caplog):
     with Person() as person, caplog.at_level(logging.WARNING):
         took_s, step = lost_in(person, fault)
         assert took_s < 1.0  # 0.2 s are promised, of a machine with time for it
         assert step.provenance.episode == 1
         assert "lost while it was pushed" in caplog.text
-    observed(f"{fault}: nobody intervenes after {took_s:.2f} s, the arm holds, nothing is stored")
+    observed(f"{fault.value}: nobody intervenes after {took_s:.2f} s, the arm holds, nothing is stored")
 
 
 @row("S2")
 def test_a_reader_that_is_dead_is_as_good_as_no_device(observed):
     with Person() as person:
-        person.device.fault = "dies"
+        person.device.failure = PuckFailure.DIES
         until(person.device.is_dead.is_set, "the reader's end")
         failed_s = time.monotonic()
         until(lambda: person.teleop.read().is_lost, "the loss")
@@ -198,43 +190,18 @@ def test_a_reader_that_is_dead_is_as_good_as_no_device(observed):
 
 
 class Sensor:
-    """A camera at 100 Hz that fails as it is told to."""
+    """A camera at 100 Hz."""
 
     def __init__(self):
-        self.fault = None
-        self.opens = 0
-        self._number = 0
-        self._last = None
+        self._random = np.random.default_rng(0)
 
     def open(self):
-        self.opens += 1
-        if self.fault == "refuses":
-            raise OSError("no such device")
+        pass
 
     def read(self):
         time.sleep(0.01)
-        self._number += 1
         now_s = time.monotonic()
-        if self.fault == "hangs":
-            time.sleep(0.2)
-            raise OSError("time-out")
-        if self.fault == "raises":
-            raise RuntimeError("USB")
-        if self.fault == "empty":
-            return Frame(np.zeros((0, 0, 3), np.uint8), now_s)
-        if self.fault == "shape":
-            return Frame(self._picture((24, 24, 3)), now_s)
-        if self.fault == "same bytes":
-            return self._last._replace(image=self._last.image.copy(), captured_s=now_s, stamp_s=None)
-        if self.fault == "same bytes, new stamp":
-            return Frame(self._last.image.copy(), now_s, now_s)
-        if self.fault == "same counter":
-            return Frame(self._picture((32, 32, 3)), now_s, self._last.stamp_s)
-        self._last = Frame(self._picture((32, 32, 3)), now_s, now_s)
-        return self._last
-
-    def _picture(self, shape):
-        return np.random.default_rng(self._number).integers(50, 200, shape, np.uint8)
+        return Frame(self._random.integers(50, 200, (32, 32, 3), np.uint8), now_s, now_s)
 
     def close(self):
         pass
@@ -244,7 +211,7 @@ class Watching:
     """An environment on an arm before one camera, through the whole pipeline."""
 
     def __init__(self, *, max_age_s=0.3):
-        self.sensor = Sensor()
+        self.sensor = FaultyCamera(Sensor())
         camera = CameraConfig(name="wrist", height=32, width=32, max_age_s=max_age_s)
         observation = ObservationConfig(cameras=(camera,))
         self.vision = CameraVision(observation, make=lambda *_: CameraThread("wrist", self.sensor))
@@ -258,7 +225,7 @@ class Watching:
         return self
 
     def __exit__(self, *_):
-        self.sensor.fault = None
+        self.sensor.failure = None
         self.env.close()
 
     def step(self):
@@ -271,7 +238,7 @@ class Watching:
 def blind_after(watching, fault):
     """Let the camera fail; return the time until an episode is truncated, and the steps' durations in s."""
     assert watching.step()[0] is EndReason.RUNNING
-    watching.sensor.fault = fault
+    watching.sensor.failure = fault
     failed_s, took_s = time.monotonic(), []
     while True:
         end, truncated, step_s = watching.step()
@@ -283,16 +250,16 @@ def blind_after(watching, fault):
 
 
 @row("S3")
-@pytest.mark.parametrize("fault", ["hangs", "raises", "empty", "shape", "refuses"])
+@pytest.mark.parametrize("fault", BROKEN, ids=lambda fault: fault.value)
 def test_a_camera_that_fails_ends_the_episode_with_the_arm_held_and_is_taken_up_again(fault, observed):
     with Watching() as watching:
-        if fault == "refuses":
-            watching.sensor.fault = "raises"
+        if fault is CameraFailure.REFUSES:
+            watching.sensor.failure = CameraFailure.RAISES
         after_s, took_s = blind_after(watching, fault)
         assert watching.robot.calls[-1] == "hold"
         assert after_s < 3.0  # 1 s is promised, of a machine with time for it
         assert np.median(took_s) < 0.05  # the loop waits for no camera
-        watching.sensor.fault = None
+        watching.sensor.failure = None
 
         def sees():
             try:
@@ -304,7 +271,9 @@ def test_a_camera_that_fails_ends_the_episode_with_the_arm_held_and_is_taken_up_
         until(sees, "the camera")
         watching.env.reset()
         assert watching.step()[0] is EndReason.RUNNING
-    observed(f"{fault}: truncated after {after_s:.2f} s, a step took {1e3 * np.median(took_s):.1f} ms; it came back")
+    observed(
+        f"{fault.value}: truncated after {after_s:.2f} s, a step took {1e3 * np.median(took_s):.1f} ms; it came back"
+    )
 
 
 @row("S3")
@@ -325,14 +294,14 @@ def test_nothing_that_runs_beside_an_arm_asks_a_question_on_the_terminal(observe
 
 
 @row("S4")
-@pytest.mark.parametrize("fault", ["same bytes", "same bytes, new stamp", "same counter"])
+@pytest.mark.parametrize("fault", FROZEN, ids=lambda fault: fault.value)
 def test_a_frozen_camera_is_stale_although_it_goes_on_giving_pictures(fault, observed):
     with Watching(max_age_s=0.2) as watching:
         after_s, _ = blind_after(watching, fault)
         newest = watching.vision.newest_frames()["wrist"]
         assert time.monotonic() - newest.captured_s > 0.2
         assert after_s < 2.0  # 0.2 s and a step, of a machine with time for it
-    observed(f"{fault}: truncated after {after_s:.2f} s")
+    observed(f"{fault.value}: truncated after {after_s:.2f} s")
 
 
 def patches(seed):
