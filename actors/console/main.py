@@ -1,5 +1,6 @@
 """`serl console`: the operator's page, served on this machine."""
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from actors.console.settings import ConsoleSettings
 from actors.console.steering_frames import load_mountings
 from actors.console.task_facts import load_config
 from actors.console.wrench_limits import load_wrench_limits
-from serl_core.errors import ConfigError
+from serl_core.errors import ConfigError, RobotError
 from serl_core.exposure import check_exposure, reminded
 from serl_core.robots.token import default_token_file, read_token
 from serl_core.serving import bind, url_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,8 @@ def run_console(args: ConsoleArgs) -> None:
     """
     check_exposure(args.host, is_encrypted=False, is_allowed=args.insecure_lan)
     split_url(args.robot)
-    if args.token_file is not None and not args.no_robot_server:
-        read_token(args.token_file)  # the default one may come later, with the robot server's first start
+    if not args.no_robot_server:
+        _look_for(args.token_file or default_token_file())
     run = args.run.absolute()
     config = load_config(run, args.task)
     settings = ConsoleSettings(
@@ -90,6 +93,13 @@ def run_console(args: ConsoleArgs) -> None:
             sys.stdout.flush()
         with reminded("the console", args.host, is_encrypted=False):
             server.run([listener])
+
+
+def _look_for(token_file: Path) -> None:
+    try:
+        read_token(token_file)
+    except RobotError as error:  # the robot server may start in a moment, and make it
+        logger.warning("%s", error)
 
 
 def _by_name(run: Path, others: tuple[Path, ...]) -> dict[str, Path]:
