@@ -152,6 +152,7 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
     with Spool(Path(folder) / f"{session}.spool", digest=DIGEST) as spool:
         for _ in range(load.backlog):
             spool.append(steps.next())
+        spool.sync()  # as at the end of each episode that it is made of
         link = _HeardLink(ZmqActorLink(address))
         sender = SpooledSender(spool, link)
         sender.connect(Hello(actor_id=session, session=session, spec_digest=DIGEST), START_S)
