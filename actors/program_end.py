@@ -1,6 +1,5 @@
 """How an actor's program ends: SIGTERM and SIGINT are obeyed between two control steps."""
 
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.actor import Act
+from serl_core.signals import set_by_signals
 from serl_core.types import Observation
 
 
@@ -34,9 +34,5 @@ class ProgramEnd(threading.Event):
 def ended_by_signals() -> Iterator[ProgramEnd]:
     """Yield an event that SIGTERM and SIGINT set; the handlers from before come back afterwards."""
     stop = ProgramEnd()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with set_by_signals(stop):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -29,6 +29,8 @@ _SCHEMA = """
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     PRAGMA wal_autocheckpoint = 0;
+    PRAGMA journal_size_limit = 16777216;
+    PRAGMA secure_delete = OFF;
     CREATE TABLE IF NOT EXISTS transitions (
         place INTEGER PRIMARY KEY AUTOINCREMENT,
         session TEXT NOT NULL,
@@ -134,7 +136,7 @@ class Spool:
         self._database.execute("INSERT OR REPLACE INTO owner VALUES (1, ?)", (self._digest,))
 
     def close(self) -> None:
-        """Close the file. Safe to call twice."""
+        """Bring all of it to the disk and close the file. Safe to call twice."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -344,9 +346,13 @@ class Spool:
         return {"made": self._made, **counts}
 
     def sync(self) -> None:
-        """Bring everything to the disk itself; takes milliseconds, so call it between episodes."""
+        """Bring everything to the disk itself; takes milliseconds, so call it between episodes.
+
+        Raises:
+            DataError: the disk is full or gone.
+        """
         failpoint("spool.sync")
-        self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._execute("PRAGMA wal_checkpoint(PASSIVE)")  # the log is used again from its beginning: no new blocks
         failpoint("spool.synced")
 
     def _fill(self) -> float:

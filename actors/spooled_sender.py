@@ -20,7 +20,8 @@ from serl_core.types import EndReason, EnvSpec, Transition
 logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_BYTES = 2**20  # offered, and not yet in the learner's memory
-MAX_OFFERED_PER_PUMP = 128  # bounds what a tick of the control loop spends on a backlog
+MAX_OFFERED_PER_PUMP = 128  # bounds what a tick of the control loop spends on a backlog, as does the next
+MAX_OFFERED_BYTES_PER_PUMP = 2**18
 MAX_FORGOTTEN_PER_PUMP = 128  # likewise: after an outage thousands are acknowledged at once
 RESEND_S = 1.0  # without progress; doubles up to the next while there is none
 MAX_RESEND_S = 16.0
@@ -71,6 +72,7 @@ class SpooledSender:
         self._settled: dict[str, int] = {}  # likewise, while the spool has any of them still
         self._status: LearnerStatus | None = None
         self._sent = 0
+        self._is_sync_due = False  # an episode has ended
 
     @property
     def status(self) -> LearnerStatus | None:
@@ -117,7 +119,7 @@ class SpooledSender:
         if place is not None and is_held and transition.provenance is not None:
             self._held[transition.provenance.session, transition.provenance.sequence] = place
         if transition.end != EndReason.RUNNING:
-            self._spool.sync()
+            self._is_sync_due = True
 
     def release(self, held: Transition, amended: Transition | None = None) -> None:
         """Offer a transition that was held back from now on; `amended` takes its place on the disk first."""
@@ -132,6 +134,9 @@ class SpooledSender:
     def pump(self) -> None:
         """Take in statuses and offer what is due. Never blocks; call it each tick.
 
+        After the end of an episode it syncs the spool, which takes some milliseconds: the learner does not wait for
+        that, and the arm has its reset before it.
+
         Raises:
             TransportError: the learner refuses this actor.
         """
@@ -139,6 +144,9 @@ class SpooledSender:
             self._apply(status)
         self._forget()
         self._offer()
+        if self._is_sync_due:
+            self._spool.sync()
+            self._is_sync_due = False
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything is acknowledged, or `timeout_s`. Return whether it is."""
@@ -198,6 +206,7 @@ class SpooledSender:
         room = MAX_IN_FLIGHT_BYTES - sum(len(sent.row.record) for sent in self._in_flight)
         if room <= 0:
             return
+        room = min(room, MAX_OFFERED_BYTES_PER_PUMP)
         rows = []
         first_held = min(self._held.values(), default=math.inf)
         with closing(self._spool.rows(MAX_OFFERED_PER_PUMP, self._place)) as waiting:

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -29,7 +29,7 @@ from actors.spooled_sender import SpooledSender
 from learners.intake import Intake
 from serl_core.clock import Rate
 from serl_core.data.episode_log import EpisodeLog
-from serl_core.scheduling import go_before_others
+from serl_core.scheduling import before_others, go_before_others, spare_what_stays
 from serl_core.transport.codec import encode_transition
 from serl_core.transport.interface import Hello, LearnerStatus, PolicyWeights
 from serl_core.transport.zmq_transport import ZmqActorLink, ZmqLearnerLink
@@ -54,7 +54,7 @@ class Load:
     frame_bytes: int = 8_000  # of one compressed picture of 128x128: JPEG
     backlog: int = 0  # transitions of each actor that wait before it connects
     seed: int = 0
-    goes_before_others: bool = False  # SCHED_FIFO, as with the actor's --real-time-priority; not the learner
+    goes_before_others: bool = False  # SCHED_FIFO, as with --real-time-priority of actors and learner
 
 
 class ActorResult(NamedTuple):
@@ -156,6 +156,7 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
         link = _HeardLink(ZmqActorLink(address))
         sender = SpooledSender(spool, link)
         sender.connect(Hello(actor_id=session, session=session, spec_digest=DIGEST), START_S)
+        spare_what_stays()
         control.send("ready")
         control.recv()
         begun_s, begun_cpu_s = time.monotonic(), time.process_time()
@@ -234,11 +235,14 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
     published_s: dict[int, float] = {}
     rests = 0  # seconds without weights
     params = {"w": np.random.default_rng(0).standard_normal(weights_bytes // 4).astype(np.float32)}
-    with ZmqLearnerLink(DIGEST, port=port) as link:
+    with ExitStack() as stack:
+        with before_others(is_wanted=load.goes_before_others):
+            link = stack.enter_context(ZmqLearnerLink(DIGEST, port=port))
         link.restore(log.synced_sequences())
-        intake = Intake(link, log, list)
+        intake = Intake(link, log, list, goes_before_others=load.goes_before_others)
         count, next_s = log.position, time.monotonic()
         with intake.in_background():
+            spare_what_stays()
             control.send(link.address)
             while not control.poll():
                 taken = intake.take(0.02)

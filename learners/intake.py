@@ -1,7 +1,8 @@
 """Brings what the actors send to the log's disk, and tells them so; then it is the training's.
 
 In a learner process this runs in a thread of its own, so that an update that takes seconds, or a
-checkpoint, keeps no actor waiting. In a synchronous run `take` does the same in the caller's thread.
+checkpoint, keeps no actor waiting; and what has ended is saved in another, so that an episode's file does not
+either. In a synchronous run `take` does the same in the caller's thread.
 """
 
 import logging
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.errors import DataError
 from serl_core.failpoints import failpoint
+from serl_core.scheduling import before_others
 from serl_core.transport.interface import LearnerLink
 from serl_core.types import Transition
 
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 RECEIVE_S = 0.1  # how long the thread waits for transitions before it looks whether it shall end
 RETRY_S = 1.0  # after a write that the disk refused
+SAVE_PERIOD_S = 0.1  # between looks for episodes that have ended
 
 
 class Intake:
@@ -26,6 +29,8 @@ class Intake:
 
     Args:
         stored: `Trainer.stored`, which refuses what does not fit.
+        retry_s: how long to wait after a write that the disk refused.
+        goes_before_others: the thread that acknowledges goes before every ordinary process.
     """
 
     def __init__(
@@ -35,11 +40,13 @@ class Intake:
         stored: Callable[[Sequence[Transition]], list[Transition]],
         *,
         retry_s: float = RETRY_S,
+        goes_before_others: bool = False,
     ) -> None:
         self._link = link
         self._log = log
         self._stored = stored
         self._retry_s = retry_s
+        self._goes_before_others = goes_before_others
         self._acknowledged: dict[str, int] = {}
         self._thread: threading.Thread | None = None
         self._is_closing = threading.Event()
@@ -55,7 +62,7 @@ class Intake:
 
     @property
     def refused_writes(self) -> int:
-        """How often the disk has refused the log; those transitions wait, and are written once it does not."""
+        """How often the disk has refused the log; what it refused waits, and is written once it does not."""
         return self._refused_writes
 
     def take(self, timeout_s: float) -> list[Transition]:
@@ -82,15 +89,19 @@ class Intake:
 
     @contextmanager
     def in_background(self) -> Iterator[None]:
-        """Run in a thread of its own. What it has logged and nobody has taken stays for `take`."""
+        """Run in threads of its own. What it has logged and nobody has taken stays for `take`."""
         self._is_closing.clear()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
-        self._thread.start()
+        saving = threading.Thread(target=self._save, name="episodes", daemon=True)
+        with before_others(is_wanted=self._goes_before_others):
+            self._thread.start()
+        saving.start()
         try:
             yield
         finally:
             self._is_closing.set()
             self._thread.join()
+            saving.join()
             self._thread = None
 
     def left_over(self) -> list[Transition]:
@@ -103,6 +114,7 @@ class Intake:
         stored = self._stored(transitions)
         self._log.append(transitions)
         self._acknowledge()
+        self._log.save_ended()
         return stored
 
     def _run(self) -> None:
@@ -134,14 +146,28 @@ class Intake:
                 failpoint("learner.appended")
                 self._log.sync()
             except DataError as error:
-                self._refused_writes += 1
-                total = self._refused_writes
-                if total & (total - 1) == 0:  # the 1st, 2nd, 4th, ...: it may last
-                    logger.error("%s; trying again, the actors keep what is not acknowledged", error)
+                self._count_refusal(error, "the actors keep what is not acknowledged")
                 if self._is_closing.wait(self._retry_s):
                     return False
             else:
                 return True
+
+    def _save(self) -> None:
+        """Make files of the episodes that have ended, for as long as the program runs."""
+        wait_s = SAVE_PERIOD_S
+        while not self._is_closing.wait(wait_s):
+            try:
+                self._log.save_ended()
+                wait_s = SAVE_PERIOD_S
+            except DataError as error:
+                self._count_refusal(error, "the episode stays in its journal")
+                wait_s = self._retry_s
+
+    def _count_refusal(self, error: DataError, consequence: str) -> None:
+        self._refused_writes += 1
+        total = self._refused_writes
+        if total & (total - 1) == 0:  # the 1st, 2nd, 4th, ...: it may last
+            logger.error("%s; trying again, %s", error, consequence)
 
     def _acknowledge(self) -> None:
         synced = self._log.synced_sequences()

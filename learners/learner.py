@@ -39,6 +39,7 @@ class LearnerConfig:
     publish_every: int = 10  # env steps; the paper's 50 updates at a UTD of 4 to 5
     checkpoint_every: int = 1000  # env steps
     report_period_s: float = 1.0  # of update records
+    acknowledges_before_others: bool = False  # takes in and acknowledges before every ordinary process has its turn
 
     def __post_init__(self) -> None:
         for name in ("max_env_steps", "publish_every", "checkpoint_every"):
@@ -66,7 +67,7 @@ class Learner:
         self._trainer = trainer
         self._link = link
         self._log = log
-        self._intake = Intake(link, log, trainer.stored)
+        self._intake = Intake(link, log, trainer.stored, goes_before_others=config.acknowledges_before_others)
         self._writer = CheckpointWriter(trainer.checkpoints)
         self._metrics = metrics
         self._task = task

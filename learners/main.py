@@ -1,11 +1,9 @@
 """`serl learner`: builds the learner from its arguments, and runs it until it is done or told to stop."""
 
 import logging
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,8 @@ from serl_core.errors import ConfigError
 from serl_core.metrics_server import MetricsServer
 from serl_core.networks.compilation import enable_compilation_cache
 from serl_core.networks.perception import Perception, perception_for
+from serl_core.scheduling import before_others, spare_what_stays
+from serl_core.signals import set_by_signals
 from serl_core.threads import dying_together
 from serl_core.transport.zmq_transport import ZmqLearnerLink
 
@@ -57,6 +57,7 @@ class LearnerArgs:
     resume: bool = False  # go on where this run was left
     fresh: bool = False  # with --resume: learn again from its experience, and set its checkpoints aside
     ready_file: Path | None = None  # gets the address for actors, once they may come
+    real_time_priority: bool = False  # take in and acknowledge before every ordinary process (SCHED_FIFO); not training
     metrics_port: int | None = None  # serve counters to Prometheus on this machine; 0: any; see learner.metrics.url
 
 
@@ -70,7 +71,8 @@ def run_learner(args: LearnerArgs) -> int:
     enable_compilation_cache()
     args.run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals())
+        stop = threading.Event()
+        stack.enter_context(set_by_signals(stop))
         stack.enter_context(dying_together())
         perception = perception_for(task)
         log = stack.enter_context(closing(EpisodeLog(args.run / "experience", perception.digest)))
@@ -93,6 +95,7 @@ def run_learner(args: LearnerArgs) -> int:
             max_env_steps=settings.steps,
             publish_every=settings.publish_every,
             checkpoint_every=settings.checkpoint_every,
+            acknowledges_before_others=args.real_time_priority,
         )
         trainer = open_trainer(
             perception,
@@ -103,16 +106,17 @@ def run_learner(args: LearnerArgs) -> int:
             max_env_steps=settings.steps,
         )
         settings.save(args.run)
-        link = stack.enter_context(
-            ZmqLearnerLink(
-                perception.digest,
-                host=args.host,
-                port=args.port,
-                keys=args.keys,
-                insecure_lan=args.insecure_lan,
-                spec=perception.stored,
+        with before_others(is_wanted=args.real_time_priority):
+            link = stack.enter_context(
+                ZmqLearnerLink(
+                    perception.digest,
+                    host=args.host,
+                    port=args.port,
+                    keys=args.keys,
+                    insecure_lan=args.insecure_lan,
+                    spec=perception.stored,
+                )
             )
-        )
         metrics = stack.enter_context(MetricsWriter(args.run / "metrics.jsonl"))
         learner = Learner(trainer, link, log, metrics, task, config, args.run)
         learner.start(resume=args.resume)
@@ -123,6 +127,7 @@ def run_learner(args: LearnerArgs) -> int:
         logger.info("ready at %s", link.address)
         if args.ready_file is not None:
             write_atomically(args.ready_file, link.address.encode())
+        spare_what_stays()
         learner.run(stop)
     return 0
 
@@ -178,15 +183,3 @@ def open_trainer(
     check_memory(perception.stored, min(config.online_capacity, most_frames), available_bytes())
     demonstrations = load_demonstrations(demos, perception) if demos is not None else ()
     return Trainer(perception, config, demonstrations, log, Checkpoints(run / CHECKPOINTS))
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and SIGINT set; the handlers from before come back afterwards."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,6 +3,8 @@
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from serl_core.errors import ConfigError
 
@@ -24,18 +26,34 @@ def go_before_others() -> None:
         ) from None
 
 
-def priority_behind() -> int | None:
-    """Return the SCHED_FIFO priority of a thread that this one goes before; None under ordinary scheduling."""
-    if sys.platform != "linux" or os.sched_getscheduler(0) != os.SCHED_FIFO:
-        return None
-    return max(os.sched_getparam(0).sched_priority - 1, 1)
+@contextmanager
+def before_others(*, is_wanted: bool = True) -> Iterator[None]:
+    """Go before every ordinary process, if that is wanted, for as long as threads are started that shall do so.
+
+    Raises:
+        ConfigError: the system does not allow it.
+    """
+    if not is_wanted:
+        yield
+        return
+    go_before_others()
+    try:
+        yield
+    finally:
+        go_with_others()
 
 
 def go_behind() -> None:
     """Let this thread go behind the one that has started it, if that goes before others: a step waits for no line."""
-    priority = priority_behind()
-    if priority is not None:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_FIFO:
+        behind = max(os.sched_getparam(0).sched_priority - 1, 1)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(behind))
+
+
+def go_with_others() -> None:
+    """Let this thread go as every ordinary process does: for work that holds no other thread up and has time."""
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def spare_what_stays() -> None:

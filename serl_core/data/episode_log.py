@@ -4,11 +4,12 @@
 
     <directory>/log.json                                 version and task
     <directory>/episodes/<session>-<episode>.safetensors finished episodes
-    <directory>/journals/<session>.journal               the running episode of a session
+    <directory>/journals/<session>-<sequence>.journal    the running episode of a session, from its first step on
 
 A journal is written through to the operating system with each append, so a killed process loses
-nothing. It is synced to the disk itself each second, or when asked to; what is synced survives a power
-cut and may be acknowledged. A journal entry is::
+nothing. It is synced to the disk itself each second, at an episode's end, or when asked to; what is synced
+survives a power cut and may be acknowledged. `save_ended` makes files of the journals of ended episodes, when
+there is time for it. A journal entry is::
 
     length of the record (u32) | CRC-32 of the rest (u32) | arrival (u64) | record of the codec
 """
@@ -20,8 +21,9 @@ import os
 import struct
 import time
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -51,6 +53,7 @@ __all__ = ["EpisodeLog", "load_episode", "load_episodes", "save_episode"]
 
 VERSION = 1
 SYNC_PERIOD_S = 1.0
+SYNCED_AT_ONCE = 8  # journals
 _ENTRY = struct.Struct("<IIQ")
 
 
@@ -120,14 +123,17 @@ class EpisodeLog:
         self._task_digest = task_digest
         self._clock = clock
         self._synced_s = clock()
+        self._syncing = ThreadPoolExecutor(SYNCED_AT_ONCE, thread_name_prefix="sync")
         self._lock = self._take_lock()
         self._position = 0
         self._next_arrival = 0
         self._last_sequences: dict[str, int] = {}
         self._synced_sequences: dict[str, int] = {}
         self._finished: dict[str, list[tuple[int, str]]] = defaultdict(list)  # (first arrival, file's name) by session
-        self._journals: dict[str, _Journal] = {}
-        self._unsynced: set[str] = set()  # sessions whose journals have grown since the last sync
+        self._journals: dict[str, _Journal] = {}  # of running episodes, by session
+        self._ended: list[_Journal] = []  # since the last sync
+        self._to_save: deque[_Journal] = deque()  # of ended episodes, on the disk, in order
+        self._unsynced: set[_Journal] = set()  # those that have grown since the last sync
         self._has_new_names = True  # in the folder of journals, as far as the disk knows
         try:
             self._check_task()
@@ -154,14 +160,15 @@ class EpisodeLog:
     def append(self, transitions: Sequence[Transition]) -> None:
         """Add transitions, in order per session; one that is there already is skipped.
 
-        On return they survive the end of this process. Syncs when that is due, also without transitions.
+        On return they survive the end of this process. Syncs when that is due, also without transitions, and after
+        the end of an episode.
 
         Raises:
             DataError: the disk is full or gone. What was not written is not in `last_sequences`.
         """
         for transition in transitions:
             self._append(transition)
-        if self._clock() - self._synced_s >= SYNC_PERIOD_S:
+        if self._ended or self._clock() - self._synced_s >= SYNC_PERIOD_S:
             self.sync()
 
     def sync(self) -> None:
@@ -174,8 +181,8 @@ class EpisodeLog:
         if self._synced_sequences == self._last_sequences:
             return
         try:
-            for session in sorted(self._unsynced):
-                self._journals[session].sync()
+            journals = sorted(self._unsynced, key=attrgetter("path"))
+            for _ in self._syncing.map(_Journal.sync, journals):  # at once: one wait for the disk instead of many
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)
@@ -185,9 +192,22 @@ class EpisodeLog:
         failpoint("log.folder_synced")
         self._unsynced.clear()
         self._synced_sequences = dict(self._last_sequences)
+        self._to_save.extend(self._ended)
+        self._ended.clear()
+
+    def save_ended(self) -> None:
+        """Make files of the episodes that have ended. Another thread than the one that appends may do it.
+
+        Raises:
+            DataError: the disk refused one. It stays in its journal, with those after it, for the next call.
+        """
+        while self._to_save:
+            self._save(self._to_save[0])
+            self._to_save.popleft().remove()
+            failpoint("log.journal_removed")
 
     def transitions(self) -> Iterator[Transition]:
-        """Return all transitions in the order in which they arrived.
+        """Return all transitions in the order in which they arrived, unless episodes are saved meanwhile.
 
         Raises:
             DataError: an episode file is corrupt.
@@ -196,14 +216,17 @@ class EpisodeLog:
         return (step.transition for step in heapq.merge(*streams, key=attrgetter("arrival")))
 
     def close(self) -> None:
-        """Sync and give the lock back. Safe to call twice. Running episodes stay in their journals."""
+        """Sync, save and give the lock back. Safe to call twice. Running episodes stay in their journals."""
         if self._lock < 0:
             return
         try:
             self.sync()
+            with suppress(DataError):  # the next learner has the journals
+                self.save_ended()
         finally:
-            for journal in self._journals.values():
+            for journal in (*self._journals.values(), *self._ended, *self._to_save):
                 journal.close()
+            self._syncing.shutdown()
             os.close(self._lock)
             self._lock = -1
 
@@ -216,26 +239,26 @@ class EpisodeLog:
             return
         journal = self._journals.get(session)
         if journal is not None and journal.steps[-1].provenance.episode != provenance.episode:
-            self._finish(session)  # its last step never came
+            self._ended.append(self._journals.pop(session))  # its last step never came
             journal = None
         if journal is None:
-            journal = _Journal(self._journals_folder / f"{session}.journal", [])
+            journal = _Journal(self._journals_folder / f"{session}-{provenance.sequence:09d}.journal", [])
             self._has_new_names = True
         journal.add(self._next_arrival, transition)
         self._journals[session] = journal
-        self._unsynced.add(session)
+        self._unsynced.add(journal)
         self._last_sequences[session] = provenance.sequence
         self._next_arrival += 1
         self._position += 1
         if transition.end != EndReason.RUNNING:
-            self._finish(session)
+            self._ended.append(self._journals.pop(session))
 
-    def _finish(self, session: str) -> None:
-        """Turn the journal of a session into an episode file."""
-        journal = self._journals[session]
+    def _save(self, journal: _Journal) -> None:
+        """Make an episode file of a journal."""
         if not self._episodes.is_dir():  # else it would be made anew, while the rest of the log is somewhere else
             raise DataError(f"the folder {self._episodes} is gone; put it back")
-        path = self._episodes / f"{session}-{journal.steps[0].provenance.episode:06d}{SUFFIX}"
+        first = journal.steps[0].provenance
+        path = self._episodes / f"{first.session}-{first.episode:06d}{SUFFIX}"
         save_episode(
             path,
             [step.transition for step in journal.steps],
@@ -243,18 +266,14 @@ class EpisodeLog:
             arrivals=[step.arrival for step in journal.steps],
         )
         failpoint("log.episode_saved")
-        self._finished[session].append((journal.steps[0].arrival, path.name))
-        self._synced_sequences[session] = journal.steps[-1].provenance.sequence
-        self._unsynced.discard(session)
-        del self._journals[session]
-        journal.remove()
-        failpoint("log.journal_removed")
+        self._finished[first.session].append((journal.steps[0].arrival, path.name))
 
     def _stream(self, session: str) -> Iterator[Step]:
         for _, name in self._finished[session]:
             yield from load_steps(self._episodes / name)
-        if session in self._journals:
-            yield from self._journals[session].steps
+        for journal in (*self._to_save, *self._ended, *self._journals.values()):
+            if journal.steps[0].provenance.session == session:
+                yield from journal.steps
 
     def _take_lock(self) -> int:
         try:
@@ -299,16 +318,20 @@ class EpisodeLog:
             files.sort()
 
     def _find_journals(self) -> None:
-        for path in sorted(self._journals_folder.glob("*.journal")):
-            steps = _read_journal(path)
-            finished = self._last_sequences.get(path.stem, -1)
-            steps = [step for step in steps if step.provenance.sequence > finished]
-            if not steps:
-                path.unlink()
+        found = [(path, _read_journal(path)) for path in self._journals_folder.glob("*.journal")]
+        for path, steps in sorted(found, key=lambda item: [step.arrival for step in item[1][:1]]):
+            if not steps or steps[-1].provenance.sequence <= self._last_sequences.get(steps[0].provenance.session, -1):
+                path.unlink()  # nothing of it was told to be safe, or it was killed after its file had been made
                 continue
-            self._journals[path.stem] = _Journal(path, steps)
-            self._unsynced.add(path.stem)
-            self._last_sequences[path.stem] = steps[-1].provenance.sequence
+            journal, session = _Journal(path, steps), steps[0].provenance.session
+            if session in self._journals:
+                self._ended.append(self._journals.pop(session))
+            if steps[-1].transition.end == EndReason.RUNNING:
+                self._journals[session] = journal
+            else:
+                self._ended.append(journal)
+            self._unsynced.add(journal)
+            self._last_sequences[session] = steps[-1].provenance.sequence
             self._next_arrival = max(self._next_arrival, steps[-1].arrival + 1)
             self._position += len(steps)
 

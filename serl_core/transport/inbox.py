@@ -145,6 +145,12 @@ class Inbox:
                 learner=self._learner,
             )
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything has been received and is not acknowledged."""
+        with self._changed:
+            return any(stream.received > stream.acked for stream in self._streams.values())
+
     def counters(self) -> dict[str, int]:
         """Return the counts since start."""
         with self._changed:

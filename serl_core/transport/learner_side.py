@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from serl_core.errors import TransportError
 from serl_core.failpoints import failpoint
 from serl_core.transport import wire
@@ -20,9 +22,11 @@ logger = logging.getLogger(__name__)
 MAX_ACTORS = 64
 ACTOR_GONE_S = 3.0  # without a greeting
 STATUS_PERIOD_S = 0.5  # between looks for actors that are gone
-PIECE_BYTES = 2**18  # of weights: a status waits behind no more, a quarter of a second on a line of 10 Mbit/s
-WEIGHTS_BYTES_PER_S = 2.2e8  # to all actors together: they share their machines with what must not wait
-BURST_S = 0.005  # of weights, for the thread does not wake up to the microsecond
+LEAST_PIECE_BYTES, MOST_PIECE_BYTES = 2**16, 2**20  # of weights: the fewer pieces, the less work for each
+PIECE_S = 0.05  # that a piece should take on its line: a status waits behind no more
+WEIGHTS_BYTES_PER_S = 2e8  # to all actors together: they share their machines with what must not wait
+HOLD_S = 0.02  # between pieces of weights, while there is experience to acknowledge
+BURST_S = HOLD_S + 0.005  # of weights, to make up for that, and for a thread that does not wake up to the microsecond
 MAX_STRIKES = 3  # bad messages of one connection
 MAX_REMEMBERED = 1024  # connections with strikes
 
@@ -35,6 +39,16 @@ class _Peer:
     seen_s: float
     sent: dict[str, LearnerStatus | None] = field(default_factory=dict)  # by session
     weights_record: tuple[int, memoryview] | None = None  # that it is getting, although there may be newer ones
+    piece_bytes: int = LEAST_PIECE_BYTES  # of the next one
+    given: tuple[int, float] | None = None  # size of the last one, and when
+
+    def time_piece(self, now_s: float) -> None:
+        """Fit the next piece to the line: the actor asks for more as soon as it has the last one."""
+        if self.given is not None:
+            size, given_s = self.given
+            fitting = size * PIECE_S / max(now_s - given_s, 1e-3)
+            self.piece_bytes = int(np.clip(fitting, LEAST_PIECE_BYTES, MOST_PIECE_BYTES))
+            self.given = None
 
 
 class LearnerSide:
@@ -56,7 +70,7 @@ class LearnerSide:
         self._spec = spec
         self._strikes: dict[bytes, int] = {}
         self._pulls: dict[bytes, wire.Pull] = {}  # of actors whose turn has not come
-        self._weights_at_s = -math.inf  # their turn
+        self._weights_at_s = self._given_s = -math.inf  # their turn, and the last one
 
     def tick(self, send: Send, now_s: float) -> float:
         """Tell each actor what has changed. Returns the seconds until there may be more to do."""
@@ -71,7 +85,7 @@ class LearnerSide:
                 if session != peer.session and status.acked_sequence >= status.received_sequence:
                     del peer.sent[session]  # an earlier session, now complete
         self._give_weights(send, now_s)
-        return min(STATUS_PERIOD_S, max(self._weights_at_s - now_s, 0.0)) if self._pulls else STATUS_PERIOD_S
+        return min(STATUS_PERIOD_S, max(self._weights_due_s - now_s, 0.0)) if self._pulls else STATUS_PERIOD_S
 
     def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
         """Take in one message, its connection's name first. Return whether that connection is to be cut."""
@@ -121,6 +135,7 @@ class LearnerSide:
         elif identity in self.peers and isinstance(message, wire.Offer):
             self._take(self.peers[identity], message, records)
         elif identity in self.peers and isinstance(message, wire.Pull):
+            self.peers[identity].time_piece(now_s)
             self._pulls[identity] = message
             self._give_weights(send, now_s)
 
@@ -142,14 +157,19 @@ class LearnerSide:
 
     def _give_weights(self, send: Send, now_s: float) -> None:
         """Give pieces as fast as is allowed, to who has the most already: not all are to unpack at the same time."""
-        while self._pulls and now_s >= self._weights_at_s:
+        while self._pulls and now_s >= self._weights_due_s:
             identity = max(self._pulls, key=lambda identity: self._pulls[identity].offset)
             pull = self._pulls.pop(identity)
             if identity in self.peers:
-                size = self._give_piece(identity, pull, send)
+                size = self._give_piece(identity, pull, send, now_s)
+                self._given_s = now_s
                 self._weights_at_s = max(self._weights_at_s, now_s - BURST_S) + size / WEIGHTS_BYTES_PER_S
 
-    def _give_piece(self, identity: bytes, pull: wire.Pull, send: Send) -> int:
+    @property
+    def _weights_due_s(self) -> float:
+        return max(self._weights_at_s, self._given_s + HOLD_S) if self._inbox.is_behind else self._weights_at_s
+
+    def _give_piece(self, identity: bytes, pull: wire.Pull, send: Send, now_s: float) -> int:
         """Give the next piece of what the actor is getting, or the first one of the newest weights; return its size."""
         peer = self.peers[identity]
         if peer.weights_record is None or peer.weights_record[0] != pull.version or pull.version <= pull.than_version:
@@ -158,11 +178,12 @@ class LearnerSide:
             return 0
         version, record = peer.weights_record
         offset = pull.offset if version == pull.version and pull.offset < len(record) else 0
-        piece = record[offset : offset + PIECE_BYTES]
+        piece = record[offset : offset + peer.piece_bytes]
         if not send([identity, wire.encode(wire.Weights(version, len(record), offset)), piece]):
             return 0  # its line is full: it asks again
+        peer.given = len(piece), now_s
         if offset + len(piece) == len(record):
-            peer.weights_record = None
+            peer.weights_record = peer.given = None  # it does not ask for more
         return len(piece)
 
     def _take(self, peer: _Peer, offer: wire.Offer, records: Sequence[bytes]) -> None:

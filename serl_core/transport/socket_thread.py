@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import zmq
 
 from serl_core.errors import TransportError
-from serl_core.scheduling import go_behind, priority_behind
+from serl_core.scheduling import go_behind
 from serl_core.transport.doorkeeper import Doorkeeper
 
 logger = logging.getLogger(__name__)
@@ -66,10 +67,8 @@ class SocketThread:
         self, name: str, kind: int, max_message_bytes: int, side: Side, doorkeeper: Doorkeeper | None = None
     ) -> None:
         self._context = zmq.Context()
-        priority = priority_behind()
-        if priority is not None:
-            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_FIFO)
-            self._context.set(zmq.THREAD_PRIORITY, priority)
+        if sys.platform == "linux":  # its own threads copy all that comes, and no step waits for them
+            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_OTHER)
         self._door = doorkeeper.open(self._context) if doorkeeper is not None else None
         self._doorkeeper = doorkeeper
         self.socket = self._context.socket(kind)

@@ -1,6 +1,8 @@
+import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -338,6 +340,51 @@ def test_a_tick_offers_a_bounded_part_of_a_backlog_and_each_step_once(spool):
         sender.pump()
     assert [len(offer) for offer in link.offers] == [MAX_OFFERED_PER_PUMP, MAX_OFFERED_PER_PUMP, 1]
     assert sum(link.offers, start=[]) == list(range(2 * MAX_OFFERED_PER_PUMP + 1))  # noqa: RUF017
+
+
+def test_the_learner_has_the_end_of_an_episode_before_the_disk_has(spool, monkeypatch):
+    """Its acknowledgement took as long as the sync: the longest of a hundred."""
+    link, order = Recorder(), []
+    sender = SpooledSender(spool, link)
+    offer, sync = link.offer_records, spool.sync
+    monkeypatch.setattr(link, "offer_records", lambda *args, after: (order.append("offer"), offer(*args, after=after)))
+    monkeypatch.setattr(spool, "sync", lambda: (order.append("sync"), sync()))
+    for step in make_episode(steps=3):
+        sender.send(step)
+        sender.pump()
+        sender.pump()
+    assert order == ["offer", "offer", "offer", "sync"]
+
+
+def test_a_synced_spool_survives_a_power_cut_and_its_log_is_used_again(tmp_path):
+    """New blocks for the log took the disk of eight actors and their learner 30 ms at a time."""
+    wal = tmp_path / "spool.sqlite-wal"
+    with Spool(tmp_path / "spool.sqlite", digest="cafe") as spool:
+        sizes = []
+        for episode in range(5):
+            for step in make_episode(steps=60, episode=episode, first_sequence=60 * episode):
+                spool.append(step)
+            spool.sync()
+            sizes.append(wal.stat().st_size)
+            spool.acknowledge("session", 60 * episode + 49)
+        assert max(sizes) < 1.5 * sizes[0]
+        copies = [shutil.copy(path, tmp_path / f"copy-{path.name}") for path in tmp_path.glob("spool.sqlite*")]
+    assert len(copies) == 2
+    with Spool(tmp_path / "copy-spool.sqlite", digest="cafe") as copy:
+        assert [row.sequence for row in copy.pending(99)] == list(range(290, 300))
+
+
+def test_what_is_acknowledged_costs_the_disk_next_to_nothing(tmp_path):
+    """Debian's SQLite writes zeros over all that is deleted, so each transition was written twice."""
+    large = replace(STATE_SPEC, image_shapes={"wrist": (100, 100, 3)})
+    with Spool(tmp_path / "spool.sqlite", digest="cafe") as spool:
+        for step in make_episode(large, steps=20):
+            spool.append(step)
+        wal = tmp_path / "spool.sqlite-wal"
+        before = wal.stat().st_size
+        spool.acknowledge("session", 19)
+        assert before > 1_000_000
+        assert wal.stat().st_size - before < 0.1 * before
 
 
 def test_what_is_under_way_is_bounded(spool):

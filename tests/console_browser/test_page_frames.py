@@ -64,8 +64,14 @@ def test_a_held_label_ends_with_the_keyboard_and_with_the_recording(labelling, s
         stub.heard.clear()
 
     ends(lambda: labelling.run("window.dispatchEvent(new Event('blur'))"))
-    ends(lambda: stub.state_extra.update(recording=None))
+
+    def end_recording():
+        stub.state_extra.update(recording=None)
+        wait_for(lambda: not labelling.is_shown("#label-hint"), "the end of the recording on the page")
+
+    ends(end_recording)
     labelling.key_down("Digit2", "2")  # of an episode again: said once
+    wait_for(lambda: stub.said("label"), "the label")
     time.sleep(0.4)
     assert len(stub.said("label")) == 1
     labelling.key_up("Digit2", "2")

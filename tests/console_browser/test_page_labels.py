@@ -36,6 +36,7 @@ def test_a_claimed_success_can_be_vetoed_within_a_second_and_not_later(page, stu
     page.press("KeyV", "v")
     wait_for(lambda: stub.said("veto") == [{"kind": "veto", "session": SESSION, "episode": 3}], "the veto")
     stub.tell({**STEP, "episode": 4, "end": "success", "may_veto": True})
+    wait_for(lambda: not page.run("return document.getElementById('veto').disabled"), "the second veto")
     time.sleep(1.2)
     page.press("KeyV", "v")
     stub.tell({"kind": "notice", "level": "info", "text": "after it"})

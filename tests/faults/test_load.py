@@ -2,7 +2,7 @@
 
 The machine may be busy with other things: what a thread that only sleeps is late by at the same time is the machine's
 own share, and is taken off where a row limits lateness. Where the system allows it, the rows run before ordinary
-processes (SCHED_FIFO), as an actor with --real-time-priority does.
+processes (SCHED_FIFO), as actors and a learner with --real-time-priority do.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from benchmarks.load import ActorResult, Load, Summary, rig, summary
+from benchmarks.load import BOUT, ActorResult, Load, Summary, rig, summary
 from serl_core.errors import ConfigError
 from serl_core.robots.messages import Mode
 from serl_core.scheduling import go_before_others
@@ -28,6 +28,7 @@ from tests.faults.robot_rig import child, served_arm, until
 pytestmark = pytest.mark.long
 
 G1_S, OUTAGE_S = 60.0, 8.0
+G4_BOUTS = 5  # with weights, and as many without
 Ticks = list[tuple[float, float]]  # when each began, and how late, in s
 
 
@@ -185,7 +186,7 @@ def test_20_mb_of_weights_a_second_are_adopted_within_a_second_and_experience_is
     with rig(tmp_path, load(seed), weights_bytes=20_000_000) as it:
         it.start_actors()
         begun_s = time.monotonic()
-        time.sleep(20.0)
+        time.sleep(2 * BOUT * G4_BOUTS)
         ended_s = time.monotonic()
         actors, sleeper = it.end_actors(), it.end_sleeper()
         learner = it.end_learner()
@@ -194,7 +195,7 @@ def test_20_mb_of_weights_a_second_are_adopted_within_a_second_and_experience_is
     beside: dict[bool, list[float]] = {True: [], False: []}  # of weights: how long acknowledgements took, in ms
     for actor in actors:
         for start_s, wait_s in zip(actor.tick_s, actor.acknowledged_s, strict=True):
-            if begun_s + 1 < start_s < ended_s:
+            if begun_s + 2 * BOUT < start_s < ended_s:  # once all of it has been used
                 is_beside = any(0 <= start_s - publish_s < 1 for publish_s in learner.published_s.values())
                 beside[is_beside].append(1e3 * wait_s)
     with_ms, without_ms = (float(np.percentile(beside[key], 99)) for key in (True, False))

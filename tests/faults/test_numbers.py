@@ -214,6 +214,7 @@ def test_ten_updates_in_a_row_stop_the_training_and_the_last_sound_weights_stay_
         lab.send(bad)
         lab.until(lambda: lab.numbers()["training_stopped"] == 1)
         lab.until(lambda: lab.actor.poll(0.05) is None)
+        lab.until_published(lab.numbers()["weights_version"])
         version = lab.version()
         trained = lab.trained()
         lab.send(stream(seed, 90)[60:])  # the actor goes on

@@ -13,6 +13,7 @@ from serl_core.errors import RobotError
 from tests.robot_servers.serl_routes.serl_rig import serl_serving
 
 TOKEN = "secret"
+LIMITS = SafetyLimits(lease_timeout_s=10.0, state_timeout_s=5.0, backend_timeout_s=10.0)  # the machine may be slow
 LOAD = {"mass_kg": 0.5, "center_m": [0.0, 0.0, 0.05], "inertia_kg_m2": [0.001, 0, 0, 0, 0.001, 0, 0, 0, 0.001]}
 
 
@@ -63,7 +64,7 @@ def in_background(call):
 @pytest.fixture
 def arm():
     backend = SlowDriver()
-    service = RobotService(backend, SafetyLimits(lease_timeout_s=10.0))
+    service = RobotService(backend, LIMITS)
     with serving(service, TOKEN) as url:
         client = Client(url)
         with closing(client.http):

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from serl_core.errors import ConfigError
-from serl_core.scheduling import PRIORITY, go_before_others, go_behind, priority_behind, spare_what_stays
+from serl_core.scheduling import PRIORITY, before_others, go_before_others, go_behind, go_with_others, spare_what_stays
 
 
 def test_threads_started_afterwards_go_first_too(monkeypatch):
@@ -45,8 +45,25 @@ def test_a_thread_goes_behind_the_one_before_others_that_started_it(monkeypatch)
 def test_under_ordinary_scheduling_nobody_goes_behind(monkeypatch):
     monkeypatch.setattr(os, "sched_getscheduler", lambda pid: os.SCHED_OTHER)
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("changed"))
-    assert priority_behind() is None
     go_behind()
+
+
+def test_a_thread_may_go_with_others(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *call: asked.append(call))
+    go_with_others()
+    assert asked == [(0, os.SCHED_OTHER, os.sched_param(0))]
+
+
+def test_threads_started_before_others_do_not_take_their_starter_along(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_setscheduler", lambda pid, policy, param: asked.append(policy))
+    with before_others(is_wanted=False):
+        pass
+    assert asked == []
+    with before_others():
+        assert asked == [os.SCHED_FIFO]
+    assert asked == [os.SCHED_FIFO, os.SCHED_OTHER]
 
 
 def test_a_system_that_does_not_allow_it_says_how(monkeypatch):

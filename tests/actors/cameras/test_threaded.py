@@ -58,8 +58,7 @@ def test_a_device_that_fails_in_any_way_is_opened_again(error):
         assert has(camera, 1.0)
         assert camera.problem() == "unplugged"
         source.give(Frame(image(101), 2.0))
-        until(lambda: has(camera, 2.0))
-        assert camera.problem() is None
+        until(lambda: has(camera, 2.0) and camera.problem() is None)
         assert source.closes == 1
         assert pauses == [0.2]
 
@@ -100,8 +99,7 @@ def test_a_picture_that_repeats_stands_with_its_first_time_until_it_changes():
         until(lambda: camera.problem() == "it gives the same picture again and again")
         assert has(camera, 1.0)
         source.give(Frame(image(101), 3.0))
-        until(lambda: has(camera, 3.0))
-        assert camera.problem() is None
+        until(lambda: has(camera, 3.0) and camera.problem() is None)
 
 
 def test_a_black_picture_is_none():
@@ -224,7 +222,8 @@ def test_a_device_that_cannot_even_be_closed_is_opened_again():
         until(lambda: has(camera, 1.0))
 
 
-def test_closing_does_not_wait_for_a_pause():
+def test_closing_does_not_wait_for_a_pause(monkeypatch):
+    monkeypatch.setattr(threaded, "FIRST_PAUSE_S", 20.0)
     source = ListedSource()
     source.refusals = [OSError("not there")]
     with running(source) as camera:

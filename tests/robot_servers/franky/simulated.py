@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from robot_servers.franky import FrankyBackend
-from robot_servers.limits import SafetyLimits
+from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.service import RobotService
 from serl_core.robots.messages import ImpedanceCommand, LeaseRequest, PoseCommand
 
@@ -70,8 +70,13 @@ class Served:
         """Command a pose at 20 Hz, and return the last state."""
         x, y, z, *turn = home or self.home
         end_s = time.monotonic() + duration_s
-        while time.monotonic() < end_s:
-            state = self.service.pose(PoseCommand(epoch=self.epoch, pose=(x + dx, y + dy, z + dz, *turn)))
+        state = None
+        while time.monotonic() < end_s or state is None:
+            try:
+                state = self.service.pose(PoseCommand(epoch=self.epoch, pose=(x + dx, y + dy, z + dz, *turn)))
+            except Refusal as refusal:
+                if refusal.status != 503:  # of a machine that is busy
+                    raise
             time.sleep(0.05)
         return state
 

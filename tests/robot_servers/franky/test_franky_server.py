@@ -26,13 +26,20 @@ CLI = "import sys; from serl_core.cli.main import main; sys.exit(main())"
 MOVE = """
 import sys
 from pathlib import Path
+from serl_core.errors import RobotError
 from serl_core.robots.http_client import HttpRobot
+from serl_core.robots.problems import is_late
 robot = HttpRobot(sys.argv[1], owner="client", token_file=Path(sys.argv[2]))
 robot.connect()
 _, y, z, *turn = robot.state().tcp_pose
 while True:
-    robot.step((robot.state().tcp_pose[0] - 0.04, y, z, *turn), 0.1)
-    print("moved", flush=True)
+    try:
+        robot.step((robot.state().tcp_pose[0] - 0.04, y, z, *turn), 0.1)
+    except RobotError as refusal:
+        if not is_late(refusal) and refusal.status != 503:  # of a machine that is busy
+            raise
+    else:
+        print("moved", flush=True)
 """
 
 

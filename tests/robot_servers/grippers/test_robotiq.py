@@ -187,7 +187,7 @@ def test_the_port_may_be_left_out():
 
 
 def test_a_silent_gripper_is_lost_and_answers_no_command(device, caplog):
-    with serving(device) as port, driver(port, timeout_s=0.02) as gripper:
+    with serving(device) as port, driver(port) as gripper:
         device.answers.clear()
         wait_until(lambda: gripper.fault() == "gripper_lost")
         gripper.move(0.0, 0.05, 20.0)

@@ -1,7 +1,11 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +76,10 @@ def test_a_buffer_rebuilt_from_the_log_equals_the_live_one(reopen):
 
 
 def test_a_finished_episode_becomes_a_file_and_leaves_the_journal(reopen, tmp_path):
-    reopen().append(make_episode(session="a"))
+    log = reopen()
+    log.append(make_episode(session="a"))
+    assert not list((tmp_path / "log" / "episodes").iterdir())
+    log.save_ended()
     assert [file.name for file in (tmp_path / "log" / "episodes").iterdir()] == ["a-000000.safetensors"]
     assert not list((tmp_path / "log" / "journals").iterdir())
     (episode,) = load_episodes(tmp_path / "log" / "episodes")
@@ -92,6 +99,7 @@ def test_an_episode_whose_end_was_never_seen_is_kept_too(reopen, tmp_path):
     log = reopen()
     log.append(make_episode(steps=3, end=EndReason.RUNNING))
     log.append(make_episode(episode=1, first_sequence=3))
+    log.save_ended()
     assert len(list((tmp_path / "log" / "episodes").iterdir())) == 2
     assert reopen().position == 8
 
@@ -103,7 +111,7 @@ def test_a_torn_last_entry_is_dropped(tmp_path_factory, data):
     steps = make_episode(steps=4, end=EndReason.RUNNING)
     log = EpisodeLog(folder, "cafe")
     log.append(steps[:3])
-    journal = folder / "journals" / "session.journal"
+    journal = folder / "journals" / "session-000000000.journal"
     safe = journal.stat().st_size
     log.append(steps[3:])
     log.close()
@@ -121,13 +129,13 @@ def test_a_torn_last_entry_is_dropped(tmp_path_factory, data):
 
 def test_damage_inside_a_journal_is_an_error_and_not_a_torn_end(reopen, tmp_path):
     reopen().append(make_episode(end=EndReason.RUNNING))
-    journal = tmp_path / "log" / "journals" / "session.journal"
+    journal = tmp_path / "log" / "journals" / "session-000000000.journal"
     whole = journal.read_bytes()
     for place in (1, 5, 10, 60):  # length, checksum, arrival, record of the first entry
         damaged = bytearray(whole)
         damaged[place] ^= 1
         journal.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"session\.journal is corrupt at byte 0: .*; move it away"):
+        with pytest.raises(DataError, match=r"session-000000000\.journal is corrupt at byte 0: .*; move it away"):
             reopen()
     journal.write_bytes(whole)
     assert reopen().position == 5
@@ -137,9 +145,10 @@ def test_a_kill_between_the_file_and_the_journal_doubles_nothing(reopen, tmp_pat
     """The episode's file is there, its journal too: the file wins."""
     log = reopen()
     log.append(make_episode()[:4])
-    journal = tmp_path / "log" / "journals" / "session.journal"
-    before = journal.read_bytes()
+    journal = tmp_path / "log" / "journals" / "session-000000000.journal"
     log.append(make_episode()[4:])
+    before = journal.read_bytes()
+    log.save_ended()
     journal.write_bytes(before)
     log = reopen()
     assert log.position == 5
@@ -148,7 +157,9 @@ def test_a_kill_between_the_file_and_the_journal_doubles_nothing(reopen, tmp_pat
 
 
 def test_a_corrupt_episode_is_named_with_its_remedy(reopen, tmp_path):
-    reopen().append(make_episode())
+    log = reopen()
+    log.append(make_episode())
+    log.save_ended()
     path = tmp_path / "log" / "episodes" / "session-000000.safetensors"
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
@@ -204,7 +215,7 @@ def test_a_journal_is_synced_once_a_second(reopen, monkeypatch):
     for step in steps[1:4]:
         log.append([step])
         clock.advance(0.5)
-    assert disk.names() == ["journals", "session.journal"]
+    assert disk.names() == ["journals", "session-000000000.journal"]
     assert len(disk.synced) == 2
 
 
@@ -223,7 +234,7 @@ def test_only_what_is_synced_may_be_acknowledged(reopen):
     log.sync()
     assert log.synced_sequences() == {"session": 2}
     log.append(steps[3:])
-    assert log.synced_sequences() == {"session": 5}  # an episode's file is synced when it is written
+    assert log.synced_sequences() == {"session": 5}  # the end of an episode is synced at once
 
 
 def test_a_reopened_log_is_on_the_disk_before_it_is_acknowledged(reopen, monkeypatch):
@@ -232,7 +243,7 @@ def test_a_reopened_log_is_on_the_disk_before_it_is_acknowledged(reopen, monkeyp
     disk = Disk(monkeypatch)
     log = reopen()
     assert log.synced_sequences() == {"session": 2}
-    assert disk.names() == ["journals", "session.journal"]
+    assert disk.names() == ["journals", "session-000000000.journal"]
 
 
 def test_nothing_counts_as_synced_that_the_disk_refused(reopen, monkeypatch):
@@ -291,16 +302,18 @@ def test_a_log_whose_folder_has_gone_is_not_made_anew_and_may_come_back(tmp_path
     """Its episodes' folder was made again, while the rest of the log was somewhere else."""
     log = reopen()
     steps = make_episode(steps=6)
-    log.append(steps[:3])
+    log.append(steps)
     (folder,) = (path.parent for path in tmp_path.rglob("log.json"))
     away = folder.with_name("away")
     folder.rename(away)
     with pytest.raises(DataError, match="is gone; put it back"):
-        log.append(steps[3:])
+        log.save_ended()
     assert not folder.exists()
     away.rename(folder)
     log.append(make_episode(episode=1, first_sequence=6, steps=2))
     assert [step.provenance.sequence for step in log.transitions()] == list(range(8))
+    log.save_ended()
+    assert len(list((folder / "episodes").iterdir())) == 2
 
 
 def test_a_deleted_journal_is_never_called_safe(tmp_path, reopen):
@@ -313,3 +326,65 @@ def test_a_deleted_journal_is_never_called_safe(tmp_path, reopen):
     assert log.synced_sequences() == {}
     with pytest.raises(DataError, match="was deleted"):
         log.close()
+
+
+def test_episodes_are_saved_in_another_thread_while_more_of_them_come(reopen):
+    """A learner acknowledges on; before, nobody heard anything until an episode's file was on the disk."""
+    log, episodes = reopen(), 60
+    is_done = threading.Event()
+
+    def save():
+        while not is_done.is_set():
+            log.save_ended()
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    history = [make_episode(session=s, episode=e, first_sequence=5 * e) for e in range(episodes) for s in "ab"]
+    for episode in history:
+        log.append(episode)
+    is_done.set()
+    thread.join()
+    log.save_ended()
+    expected = [step for episode in history for step in episode]
+    assert_same_transitions(list(log.transitions()), expected)
+    assert_same_transitions(list(reopen().transitions()), expected)
+
+
+def test_a_file_that_the_disk_refuses_stays_in_its_journal_with_all_that_follow(reopen, tmp_path, monkeypatch):
+    log = reopen()
+    for episode in range(3):
+        log.append(make_episode(episode=episode, first_sequence=5 * episode))
+    refused = Path.replace
+
+    def refuse(path, target):
+        if path.name.startswith(".session-000001"):
+            raise OSError(28, "No space left on device")
+        return refused(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        for _ in range(2):
+            with pytest.raises(DataError, match=r"session-000001.*No space left on device"):
+                log.save_ended()
+    assert log.synced_sequences() == {"session": 14}
+    assert len(list((tmp_path / "log" / "journals").iterdir())) == 2
+    assert_same_transitions(
+        list(log.transitions()), [t for e in range(3) for t in make_episode(episode=e, first_sequence=5 * e)]
+    )
+    assert reopen().position == 15  # saved when the one before was closed
+    assert not list((tmp_path / "log" / "journals").iterdir())
+
+
+def test_journals_of_several_episodes_of_a_session_come_back_in_order(tmp_path):
+    """As a learner leaves them that is killed before it has saved anything."""
+    left = EpisodeLog(tmp_path / "left", "cafe")
+    steps = [t for e in range(3) for t in make_episode(episode=e, first_sequence=5 * e)]
+    for first in (0, 5, 10):
+        left.append(steps[first : min(first + 5, 13)])
+    shutil.copytree(tmp_path / "left", tmp_path / "log")
+    left.close()
+    with closing(EpisodeLog(tmp_path / "log", "cafe")) as log:
+        assert (log.position, log.last_sequences()) == (13, {"session": 12})
+        log.append(steps[13:])
+        assert_same_transitions(list(log.transitions()), steps)
+    assert len(list((tmp_path / "log" / "episodes").iterdir())) == 3

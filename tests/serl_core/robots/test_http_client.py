@@ -234,14 +234,20 @@ def test_a_broken_stream_is_an_error_and_the_next_step_opens_another(robot):
 CLIENT = """
 import sys
 from pathlib import Path
+from serl_core.errors import RobotError
 from serl_core.robots.http_client import HttpRobot
+from serl_core.robots.problems import is_late
 robot = HttpRobot(sys.argv[1], owner="mortal", token_file=Path(sys.argv[2]))
 robot.connect()
-state = robot.state()
 while True:
-    x, *rest = state.tcp_pose
-    state = robot.step((min(x + 0.03, 0.95), *rest), 0.1)
-    print(x, flush=True)
+    x, *rest = robot.state().tcp_pose
+    try:
+        robot.step((min(x + 0.03, 0.95), *rest), 0.1)
+    except RobotError as refusal:
+        if not is_late(refusal) and refusal.status != 503:  # of a machine that is busy
+            raise
+    else:
+        print(x, flush=True)
 """
 
 
@@ -296,18 +302,19 @@ def test_a_client_killed_in_motion_leaves_the_arm_at_rest(tmp_path):
             assert client.stdout is not None
             while float(client.stdout.readline()) < 0.55:
                 pass
+            assert service.state().mode is Mode.TRACKING
         finally:
             client.kill()
             killed_s = backend.now_s()
             client.wait()
             client.stdout.close()
-        assert service.state().mode is Mode.TRACKING
-        while backend.now_s() < killed_s + 0.6:
+        motion = service._kernel._motion
+        while backend.now_s() < max(killed_s, motion.command_s) + 0.6:  # one command may have been on its way
             time.sleep(0.02)
         assert service.state().mode is Mode.HOLD
         references = np.array(backend.references)
         moved_s = references[1:, 0][(np.diff(references[:, 1:], axis=0) != 0.0).any(axis=1)]
-        assert moved_s.max() <= killed_s + 0.45
+        assert moved_s.max() <= max(killed_s, motion.command_s) + 0.45
         assert moved_s.max() > killed_s
         while service.state().lease_epoch != 0:
             time.sleep(0.05)
