@@ -45,8 +45,9 @@ def claimed_step(page, whole, react):
     finally:
         page.key_up("KeyF", "f")
 
-    def stored():
-        return next((step for step in whole.learner.stored[since:] if step.end != EndReason.RUNNING), None)
+    def stored():  # a busy machine may have ended an episode before, in another way
+        ends = (EndReason.SUCCESS, EndReason.OPERATOR_STOP)
+        return next((step for step in whole.learner.stored[since:] if step.end in ends), None)
 
     return wait_for(stored, "the claimed step", 30.0)
 
