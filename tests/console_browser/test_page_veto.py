@@ -19,11 +19,12 @@ def whole(tmp_path_factory):
         yield system
 
 
-def lower_until_claimed(page):
+def lower_until_claimed(page, whole):
     """Hold F until the classifier claims a success; begin anew when a busy machine has dropped the person's keys."""
     deadline_s, pressed_s = time.monotonic() + 90.0, -1.0
     while page.run("return document.getElementById('veto').disabled"):
         assert time.monotonic() < deadline_s, page.text("#notices")
+        whole.revive()
         if page.text("#control") == "paused":
             page.key_up("KeyF", "f")
             page.press("KeyP", "p")
@@ -40,7 +41,7 @@ def claimed_step(page, whole, react):
     wait_for(lambda: page.run("return document.getElementById('veto').disabled"), "the end of an earlier claim")
     since = len(whole.learner.stored)
     try:
-        lower_until_claimed(page)
+        lower_until_claimed(page, whole)
         react()
     finally:
         page.key_up("KeyF", "f")
