@@ -25,6 +25,7 @@ class Run:
         """Log, insert and update in lockstep."""
         for transition in transitions:
             self.log.append([transition])
+            self.log.save_ended()
             self.learn([transition])
 
     def learn(self, logged):
