@@ -132,7 +132,7 @@ class SpooledSender:
         del self._held[held.provenance.session, held.provenance.sequence]
 
     def pump(self) -> None:
-        """Take in statuses and offer what is due. Never blocks; call it each tick.
+        """Take in statuses and offer what is due. Never waits for the learner; call it each tick.
 
         After the end of an episode it syncs the spool, which takes some milliseconds: the learner does not wait for
         that, and the arm has its reset before it.

@@ -67,6 +67,8 @@ def run_learner(args: LearnerArgs) -> int:
     Raises:
         SerlError: an argument, the task, a file or the port is not as it must be.
     """
+    with before_others(is_wanted=args.real_time_priority):
+        pass  # else it would be refused when half of the run is there
     task = load_task(args.task).config
     enable_compilation_cache()
     args.run.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,8 @@ from serl_core.versions import other_version
 
 __all__ = ["EpisodeLog", "load_episode", "load_episodes", "save_episode"]
 
-VERSION = 1
+VERSION = 2
+ONE_JOURNAL_EACH = 1  # the version before: a session's journals had the same name; they are read, and go on
 SYNC_PERIOD_S = 1.0
 SYNCED_AT_ONCE = 8  # journals
 _ENTRY = struct.Struct("<IIQ")
@@ -298,11 +299,13 @@ class EpisodeLog:
             info = msgspec.json.decode(path.read_bytes(), type=_LogInfo)
         except msgspec.MsgspecError as error:
             raise DataError(f"{path} is corrupt: {error}; move it away to have it made anew") from None
-        if info.version != VERSION:
+        if info.version not in (ONE_JOURNAL_EACH, VERSION):
             raise DataError(other_version(path, info.version, VERSION))
         if info.task_digest != self._task_digest:
             remedy = "choose another folder"
             raise DataError(not_of_here(str(self._directory), info.task_digest, self._task_digest, remedy))
+        if info.version != VERSION:
+            write_atomically(path, msgspec.json.encode(_LogInfo(VERSION, self._task_digest)))
 
     def _find_episodes(self) -> None:
         for leftover in self._episodes.glob(".*.partial"):

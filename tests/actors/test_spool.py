@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.spool import Spool
-from actors.spooled_sender import MAX_IN_FLIGHT_BYTES, MAX_OFFERED_PER_PUMP, SpooledSender
+from actors.spooled_sender import MAX_IN_FLIGHT_BYTES, MAX_OFFERED_BYTES_PER_PUMP, MAX_OFFERED_PER_PUMP, SpooledSender
 from serl_core.clock import ManualClock
 from serl_core.errors import DataError, TransportError
 from serl_core.testing.episodes import STATE_SPEC, assert_same_transitions, make_episode
@@ -340,6 +340,22 @@ def test_a_tick_offers_a_bounded_part_of_a_backlog_and_each_step_once(spool):
         sender.pump()
     assert [len(offer) for offer in link.offers] == [MAX_OFFERED_PER_PUMP, MAX_OFFERED_PER_PUMP, 1]
     assert sum(link.offers, start=[]) == list(range(2 * MAX_OFFERED_PER_PUMP + 1))  # noqa: RUF017
+
+
+def test_a_tick_spends_no_more_on_large_steps(spool):
+    """Eight actors that offered 1 MiB in a tick kept each other from theirs."""
+    large = replace(STATE_SPEC, image_shapes={"wrist": (100, 100, 3)})
+    for step in make_episode(large, steps=12):
+        spool.append(step)
+    link = Recorder()
+    sender = SpooledSender(spool, link)
+    size = len(spool.pending(1)[0].record)
+    at_once = -(-MAX_OFFERED_BYTES_PER_PUMP // size)
+    for _ in range(4):
+        sender.pump()
+    assert 1 < at_once < 6
+    assert {len(offer) for offer in link.offers[:2]} == {at_once}
+    assert sum(link.offers, start=[]) == list(range(12))  # noqa: RUF017
 
 
 def test_the_learner_has_the_end_of_an_episode_before_the_disk_has(spool, monkeypatch):

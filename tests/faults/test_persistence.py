@@ -406,7 +406,7 @@ def test_files_of_other_versions_are_refused_with_the_command_to_run(tmp_path: P
     cases.append((lambda: Checkpoints(checkpoint).newest(), "format 1, .*serl learner --resume --fresh"))
     for version, command in ((0, r"pip install 'serl<0\.1'"), (9, "pip install --upgrade serl")):
         for load, text in (
-            (lambda: EpisodeLog(log, DIGEST), f"log.json is of version {version}, this program reads 1"),
+            (lambda: EpisodeLog(log, DIGEST), f"log.json is of version {version}, this program reads 2"),
             (lambda: load_header(episode), f"is of version {version}, this program reads 1"),
             (lambda: load_policy(policy), f"is of version {version}, this program reads 1"),
         ):

@@ -1,9 +1,11 @@
+import os
 import threading
+import time
 
 import pytest
 
 from learners.intake import Intake
-from serl_core.errors import DataError
+from serl_core.errors import ConfigError, DataError
 from tests.serl_core.agents.toy import stream
 
 
@@ -32,6 +34,11 @@ class Log:
         self.synced = {}
         self.is_full = False
         self.refused = threading.Event()
+        self.saved = threading.Event()
+        self.may_save = threading.Event()
+        self.may_save.set()
+        self.refusals = 0
+        self.policies = {}
 
     def append(self, transitions):
         if self.is_full:
@@ -40,12 +47,28 @@ class Log:
         known = {step.provenance.sequence for step in self.appended}
         self.appended.extend(step for step in transitions if step.provenance.sequence not in known)
 
+    def save_ended(self):
+        self.policies["save"] = os.sched_getscheduler(0)
+        self.may_save.wait(60.0)
+        if self.refusals:
+            self.refusals -= 1
+            raise DataError("no room for a file")
+        self.saved.set()
+
     def sync(self):
+        self.policies["sync"] = os.sched_getscheduler(0)
         if self.appended:
             self.synced = {"line": self.appended[-1].provenance.sequence}
 
     def synced_sequences(self):
         return dict(self.synced)
+
+
+def until(condition):
+    deadline_s = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
 
 
 def taken(intake, count):
@@ -114,3 +137,44 @@ def test_what_nobody_has_taken_is_left_over():
         while intake.waiting < 5:
             threading.Event().wait(0.005)
     assert len(intake.left_over()) == 5
+
+
+def test_a_file_that_takes_long_keeps_no_acknowledgement_waiting():
+    """The thread that acknowledges wrote an episode's file, and synced it."""
+    link, log = Link(), Log()
+    log.may_save.clear()
+    intake = Intake(link, log, list)
+    with intake.in_background():
+        until(lambda: "save" in log.policies)
+        link.waiting = stream(0, 5)
+        assert len(taken(intake, 5)) == 5
+        assert link.acknowledged[-1] == ("line", 4)
+        assert not log.saved.is_set()
+        log.may_save.set()
+        assert log.saved.wait(60.0)
+
+
+def test_a_file_that_is_refused_is_counted_and_tried_again(caplog):
+    link, log = Link(), Log()
+    log.refusals = 2
+    intake = Intake(link, log, list, retry_s=0.005)
+    with intake.in_background():
+        assert log.saved.wait(60.0)
+    assert intake.refused_writes == 2
+    assert "no room for a file; trying again, the episode stays in its journal" in caplog.text
+
+
+def test_what_acknowledges_may_go_before_others_and_what_saves_does_not():
+    link, log = Link(), Log()
+    intake = Intake(link, log, list, goes_before_others=True)
+    before = os.sched_getscheduler(0)
+    link.waiting = stream(0, 5)
+    try:
+        with intake.in_background():
+            taken(intake, 5)
+            until(lambda: "save" in log.policies)
+    except ConfigError as refusal:  # of a system that does not allow it
+        assert "--real-time-priority" in str(refusal)  # noqa: PT017
+    else:
+        assert log.policies == {"sync": os.SCHED_FIFO, "save": os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == before

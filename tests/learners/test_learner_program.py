@@ -142,3 +142,14 @@ def test_a_bad_argument_is_named_and_nothing_listens(tmp_path, wrong, sentence):
     with pytest.raises(SerlError, match=sentence):
         run_learner(args)
     assert not (tmp_path / "ready").exists()
+
+
+def test_a_learner_that_may_not_go_before_others_says_so_before_anything_else(tmp_path, monkeypatch):
+    def refuse():
+        raise ConfigError("--real-time-priority: the system does not grant it")
+
+    monkeypatch.setattr("serl_core.scheduling.go_before_others", refuse)
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match="real-time-priority"):
+        run_learner(LearnerArgs(task="nowhere", run=run, real_time_priority=True))
+    assert not run.exists()

@@ -388,3 +388,20 @@ def test_journals_of_several_episodes_of_a_session_come_back_in_order(tmp_path):
         log.append(steps[13:])
         assert_same_transitions(list(log.transitions()), steps)
     assert len(list((tmp_path / "log" / "episodes").iterdir())) == 3
+
+
+def test_a_log_of_the_version_before_goes_on_and_an_older_program_is_told(reopen, tmp_path):
+    steps = make_episode(steps=6)
+    reopen().append(steps[:3])
+    folder = tmp_path / "log"
+    reopen().close()
+    (folder / "journals" / "session-000000000.journal").rename(folder / "journals" / "session.journal")
+    info = folder / "log.json"
+    info.write_text(info.read_text().replace('"version":2', '"version":1'))
+    assert '"version":1' in info.read_text()
+    log = reopen()
+    assert '"version":2' in info.read_text()
+    log.append(steps[3:])
+    log.save_ended()
+    assert_same_transitions(list(reopen().transitions()), steps)
+    assert not list((folder / "journals").iterdir())
