@@ -3,247 +3,35 @@
 Run as `python benchmarks/soak.py --minutes 30 --seed 0`. Robot server (simulated arm in real time, with faults on
 demand), learner and actor are processes as a user starts them; between actor and learner is a line that misbehaves. It
 prints a line per fault and one at the end, and ends with status 1 if a transition was lost or doubled, if a program
-holds more and more descriptors, threads or memory, or if the audit log's chain is broken.
+ends by itself or holds more and more descriptors, threads or memory, if a fault is seen in no metric or in no log, or
+if the audit log's chain is broken.
 """
 
 import argparse
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.soak_lab import TASK, Lab, Program, until
 from robot_servers.audit_chain import verify
-from robot_servers.faulty_backend import FaultyBackend
-from robot_servers.limits import SafetyLimits
-from robot_servers.main import serve
-from robot_servers.service import RobotService
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.envs.task import load_task
-from serl_core.errors import SerlError
-from serl_core.robots.http_client import HttpRobot
-from serl_core.robots.messages import Mode, RobotState
-from serl_core.serving import bind
-from serl_core.testing.faults.proxy import FaultyLine
+from serl_core.robots.messages import Mode
 
-TASK = "ram_insertion"
 DIGEST = load_task(TASK).config.digest()
 PERIOD_S = 20.0  # between faults
-PATIENCE_S = 5.0  # with an arm that does nothing
-START_S, END_S = 300.0, 20.0
-WARM_UP_S = 60.0  # of a program, before what it holds is looked at
 SCRAPE_S = 2.0
 ALLOWED_FDS = 6  # more than at the end of the warm-up
 ALLOWED_THREADS = 4
 ALLOWED_BYTES = 32 * 2**20  # in a program's life here: a replay buffer takes memory as it fills
-DISK_BYTES = 512 * 2**20
-# glibc raises these two by itself, and then keeps tens of MB that a program has freed: what grows shall be in use.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
-
-
-class Scrape(NamedTuple):
-    """What a program told of itself."""
-
-    at_s: float
-    values: dict[str, float]
-
-
-class Program:
-    """One of the three, started again under the same name after each death."""
-
-    def __init__(self, name: str, arguments: list[str], folder: Path, metrics: Path) -> None:
-        self.name = name
-        self._arguments, self._folder, self._metrics = arguments, folder, metrics
-        self._process: subprocess.Popen[bytes] | None = None
-        self.lives: list[list[Scrape]] = []
-        self._started_s = 0.0
-
-    def start(self) -> None:
-        """Start it, without waiting."""
-        self._metrics.unlink(missing_ok=True)
-        with (self._folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **MALLOC}
-            )
-        self.lives.append([])
-        self._started_s = time.monotonic()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it lives."""
-        return self._process is not None and self._process.poll() is None
-
-    def signal(self, number: int) -> None:
-        """Send a signal, if it lives."""
-        if self._process is not None and self.is_running:
-            self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL, and wait for its end."""
-        self.signal(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-
-    def end(self) -> int:
-        """SIGTERM, and wait; return its status."""
-        assert self._process is not None
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        try:
-            return self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return -signal.SIGKILL
-
-    def scrape(self) -> dict[str, float] | None:
-        """Read its metrics; None while there are none."""
-        try:
-            url, _, token = self._metrics.read_text().strip().partition(" ")
-            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-            with urllib.request.urlopen(request, timeout=5) as reply:
-                lines = reply.read().decode().splitlines()
-        except (OSError, ValueError):
-            return None
-        values = {}
-        for line in lines:
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                values[name.removeprefix("serl_").removesuffix("_total")] = float(value)
-        if time.monotonic() - self._started_s > WARM_UP_S:
-            self.lives[-1].append(Scrape(time.monotonic(), values))
-        return values
-
-
-class Lab:
-    """The three programs and what is between them."""
-
-    def __init__(self, folder: Path, seed: int, stack: ExitStack) -> None:
-        self.folder, self._seed = folder, seed
-        self.learner_run, self.actor_run = folder / "learner", folder / "actor"
-        for run in (self.learner_run, self.actor_run):
-            run.mkdir(exist_ok=True)
-        self.has_small_disk = stack.enter_context(_small_disk(self.learner_run))
-        self.audit = folder / "audit.jsonl"
-        self._token, self._url = folder / "robot.token", folder / "robot.url"
-        self._robot_port, self._learner_port = _free_port(), _free_port()
-        self.line = stack.enter_context(FaultyLine(self._learner_port, seed=seed))
-        self.breaches: list[str] = []
-        self.recovered = 0  # times that the arm was latched by no fault of the list
-        serl = [sys.executable, "-P", "-m", "serl_core.cli.main"]
-        metrics = ["--metrics-port", "0"]
-        self.robot = Program(
-            "robot",
-            [sys.executable, __file__, "--serve-arm", str(folder), "--port", str(self._robot_port)],
-            folder,
-            folder / "robot.metrics",
-        )
-        self.learner = Program(
-            "learner",
-            [*serl, "learner", "--task", TASK, "--run", str(self.learner_run), "--port", str(self._learner_port)]
-            + ["--steps", "1000000", "--utd", "1", "--batch", "32", "--checkpoint-every", "100", "--resume", *metrics],
-            folder,
-            self.learner_run / "learner.metrics.url",
-        )
-        self.actor = Program(
-            "actor",
-            [*serl, "actor", "--task", TASK, "--run", str(self.actor_run), "--teleop", "none", "--no-operator"]
-            + ["--robot", f"http://127.0.0.1:{self._robot_port}", "--token-file", str(self._token), *metrics]
-            + ["--learner", f"tcp://127.0.0.1:{self.line.port}", "--learner-timeout-s", "60"],
-            folder,
-            self.actor_run / "actor-0.metrics.url",
-        )
-        self.programs = (self.robot, self.learner, self.actor)
-
-    def start(self) -> None:
-        """Start all; wait until the actor acts."""
-        for program in self.programs:
-            program.start()
-        self.wait_until_acting("the start")
-
-    def wait_until_acting(self, after: str) -> float:
-        """Start what has ended, until the actor makes steps and they are acknowledged; return how long that took."""
-        begun_s, first = time.monotonic(), None
-        while True:
-            self.keep_running()
-            found = self.scrape()
-            if time.monotonic() - begun_s > PATIENCE_S:
-                self.recover_arm(found.get("robot", {}))
-            values = found.get("actor")
-            acked = None if values is None else values.get("transitions_acked", 0.0)
-            if acked is None:
-                first = None
-            elif first is None or acked < first:
-                first = acked
-            elif acked > first + 2:
-                return time.monotonic() - begun_s
-            if time.monotonic() - begun_s > START_S:
-                raise SerlError(f"the actor did not come back within {START_S:g} s after {after}; see {self.folder}")
-            time.sleep(0.2)
-
-    def recover_arm(self, values: dict[str, float]) -> None:
-        """Recover an arm that is latched, as a person would; a busy machine starves its control loop now and then."""
-        if any(name.startswith("latch_cause") and value == 1.0 for name, value in values.items()):
-            with suppress(OSError, SerlError):
-                self.free()
-                self.recovered += 1
-
-    def keep_running(self) -> None:
-        """Start each program that has ended, as a supervisor does."""
-        for program in self.programs:
-            if not program.is_running:
-                program.start()
-
-    def scrape(self) -> dict[str, dict[str, float]]:
-        """Read all metrics; hold the counters against each other."""
-        found = {}
-        for program in self.programs:
-            values = program.scrape()
-            if values is not None:
-                found[program.name] = values
-        if values := found.get("actor"):
-            parts = [values.get(f"transitions_{name}", 0.0) for name in ("acked", "spooled", "quarantined", "dropped")]
-            if values.get("transitions_made", 0.0) != sum(parts):  # 0 before its first step
-                self.breaches.append(f"made {values.get('transitions_made')} is not the sum of {parts}")
-        return found
-
-    def state(self) -> RobotState:
-        """Return the arm's state."""
-        with closing(self._client()) as robot:
-            return robot.state()
-
-    def stop_arm(self) -> None:
-        """Stop the arm, as a person does."""
-        with closing(self._client()) as robot:
-            robot.stop()
-
-    def _client(self) -> HttpRobot:
-        return HttpRobot(f"http://127.0.0.1:{self._robot_port}", owner="soak", token_file=self._token)
-
-    def free(self) -> None:
-        """End a stop or a fault in the name of whoever has the lease, as an operator's console does."""
-        state = self.state()
-        path, body = "resume", dict[str, object](epoch=state.lease_epoch)
-        if state.mode is Mode.FAULT:
-            path, body = "recover", body | {"cause": state.fault}
-        url = f"http://127.0.0.1:{self._robot_port}/v1/{path}"
-        headers = {"Authorization": f"Bearer {self._token.read_text().strip()}", "Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=10):
-            pass
-
-    def close(self) -> None:
-        """Kill what still runs."""
-        for program in self.programs:
-            program.kill()
 
 
 def learner_killed(lab: Lab) -> None:
@@ -270,7 +58,7 @@ def both_killed(lab: Lab) -> None:
 def line_stalled(lab: Lab) -> None:
     """Five seconds in which nothing passes between actor and learner."""
     lab.line.faults.is_black_hole = True
-    time.sleep(5.0)
+    lab.watch(5.0)
     lab.line.faults.is_black_hole = False
 
 
@@ -284,21 +72,20 @@ def line_damaged(lab: Lab) -> None:
     lab.line.faults.flip_chance = 0.2
     time.sleep(2.0)
     lab.line.faults.flip_chance = 0.0
-    lab.line.reset()
 
 
 def stopped_and_resumed(lab: Lab) -> None:
     """A person stops the arm, and lets it go on."""
     lab.stop_arm()
-    time.sleep(1.0)
+    lab.watch(1.0)
     lab.free()
 
 
 def reflex(lab: Lab) -> None:
     """The arm's own reflex, and a person who recovers it."""
     lab.robot.signal(signal.SIGUSR2)
-    _until(lambda: lab.state().mode is Mode.FAULT)
-    time.sleep(1.0)
+    until(lambda: lab.state().mode is Mode.FAULT)
+    lab.watch(1.0)
     lab.free()
 
 
@@ -323,23 +110,36 @@ def disk_full(lab: Lab) -> None:
         while True:
             file.write(bytes(2**20))
             file.flush()
-    time.sleep(5.0)
+    lab.watch(5.0)
     filler.unlink()
 
 
+class Fault(NamedTuple):
+    """What is done, and how somebody who looks at metrics and logs must see it."""
+
+    strike: Callable[[Lab], None]
+    metrics: tuple[str, ...]  # one of these: "PROGRAM METRIC" rises, or "PROGRAM" tells nothing
+    line: str  # like one of a log
+
+    @property
+    def name(self) -> str:
+        """The function's."""
+        return self.strike.__name__
+
+
 FAULTS = (
-    learner_killed,
-    actor_killed,
-    robot_server_killed,
-    both_killed,
-    line_stalled,
-    line_cut,
-    line_damaged,
-    stopped_and_resumed,
-    reflex,
-    actor_suspended,
-    learner_suspended,
-    disk_full,
+    Fault(learner_killed, ("learner",), "resumed at env step"),
+    Fault(actor_killed, ("actor",), "connected: actor"),
+    Fault(robot_server_killed, ("robot",), "the robot is away"),
+    Fault(both_killed, ("learner", "actor"), "resumed at env step"),
+    Fault(line_stalled, ("learner link_introduced",), "no word from"),
+    Fault(line_cut, ("learner link_introduced",), "connected: actor"),
+    Fault(line_damaged, ("learner link_rejected", "learner link_introduced"), "rejected a message|connected: actor"),
+    Fault(stopped_and_resumed, ('robot latch_cause{cause="stop"}',), "latched by 'stop'"),
+    Fault(reflex, ('robot latch_cause{cause="reflex"}',), "latched by 'reflex'"),
+    Fault(actor_suspended, ("robot watchdog_fired", "robot lease_epoch"), "lease is lost|was held up"),
+    Fault(learner_suspended, ("learner link_introduced",), "no word from"),
+    Fault(disk_full, ("learner log_refused", "learner ckpt_failed"), "No space left on device"),
 )
 
 
@@ -367,20 +167,22 @@ def soak(folder: Path, seconds: float, seed: int, say: Callable[[str], None], pe
         lab = Lab(folder, seed, stack)
         stack.callback(lab.close)
         lab.start()
-        faults = [fault for fault in FAULTS if fault is not disk_full or lab.has_small_disk]
-        end_s, count, due = time.monotonic() + seconds, 0, list[Callable[[Lab], None]]()
+        faults = [fault for fault in FAULTS if fault.strike is not disk_full or lab.has_small_disk]
+        end_s, count, due = time.monotonic() + seconds, 0, list[Fault]()
         while time.monotonic() < end_s:
             next_s = time.monotonic() + period_s
             due = due or [faults[i] for i in rng.permutation(len(faults))]
             fault = due.pop()
             count += 1
-            fault(lab)
-            took_s = lab.wait_until_acting(fault.__name__)
-            say(f"{count:3d} {fault.__name__:20} {fault.__doc__} Acting again after {took_s:.1f} s.")
+            lab.begin_fault()
+            fault.strike(lab)
+            took_s = lab.wait_until_acting(fault.name)
+            say(f"{count:3d} {fault.name:20} {fault.strike.__doc__} Acting again after {took_s:.1f} s.")
             while time.monotonic() < min(next_s, end_s):
                 time.sleep(SCRAPE_S)
                 lab.keep_running()
                 lab.recover_arm(lab.scrape().get("robot", {}))
+            lab.breaches += [f"{count} {fault.name}: {what}" for what in lab.missing_signs(fault.metrics, fault.line)]
         problems = list(lab.breaches)
         for program in (lab.actor, lab.learner, lab.robot):
             if status := program.end():
@@ -449,62 +251,13 @@ def _grown(programs: tuple[Program, ...], name: str) -> float:
     return grown
 
 
-def _until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end_s:
-            raise SerlError("the arm did not do what it was told to")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with bind("127.0.0.1", 0) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def _small_disk(folder: Path) -> Iterator[bool]:
-    """Put a small file system below `folder` where that is allowed, so that it can be filled; yield whether it is."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    try:
-        is_mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        is_mounted = False
-    try:
-        yield is_mounted
-    finally:
-        if is_mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
-
-
-def serve_arm(folder: Path, port: int) -> None:
-    """Serve the simulated arm; SIGUSR2 is its reflex."""
-    from robot_servers.sim.backend import MujocoBackend
-    from robot_servers.tokens import load_or_create_tokens
-
-    backend = FaultyBackend(MujocoBackend("ram_insertion", is_lockstep=False))
-    backend.log = deque(maxlen=1)  # nobody looks at it here, and it grows by 1 MB/s
-    signal.signal(signal.SIGUSR2, lambda *_: backend.reflex())
-    tokens = load_or_create_tokens(folder / "robot.token")
-    service = RobotService(backend, SafetyLimits(), audit_log=folder / "audit.jsonl")
-    token = (folder / "robot.token").read_text().strip()
-    with bind("127.0.0.1", port) as listener:
-        (folder / "robot.metrics").write_text(f"http://127.0.0.1:{port}/v1/metrics {token}\n")
-        serve(service, tokens, listener, ready_file=folder / "robot.url")
-
-
 def main() -> int:
     """Run, print, and return 0 if all went well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, help="folder that is kept; without it a temporary one")
-    parser.add_argument("--serve-arm", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.serve_arm is not None:
-        serve_arm(args.serve_arm, args.port)
-        return 0
     with ExitStack() as stack:
         folder = args.run or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serl-soak-")))
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from serl_core.robots.messages import Stopped
 
 logger = logging.getLogger(__name__)
 
-MAX_VISITORS = 64  # a newer one takes the place of the oldest, so that idle ones keep nobody out
+MAX_VISITORS = 256  # a newer one takes the place of the oldest, so that idle ones keep nobody out
 PATIENCE_S = 2.0  # from the connection to its end
 LOOK_S = 0.25  # between looks for those that outstay
 CHUNK_BYTES = 65536
@@ -111,7 +111,9 @@ class StopSocket:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             while len(self._visitors) >= MAX_VISITORS:
-                self._dismiss(next(iter(self._visitors.values())))
+                oldest = next(iter(self._visitors.values()))
+                self._hear(oldest)  # its request may have come in this very turn
+                self._dismiss(oldest)
             visitor = _Visitor(connection, address[0], self._tls is not None, time.monotonic())
             self._visitors[connection] = visitor
             self._selector.register(connection, selectors.EVENT_READ, visitor)

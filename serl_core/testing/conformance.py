@@ -237,7 +237,8 @@ def check_progress_reaches_every_actor(open_learner: OpenLearner, make_actor: Ma
     with closing(open_learner(DIGEST)) as learner, closing(make_actor()) as one, closing(make_actor()) as two:
         _connect(one, "one")
         _connect(two, "two")
-        assert learner.counters()["connected"] == 2
+        counted = learner.counters()
+        assert (counted["introduced"], counted["connected"]) == (2, 2)
         learner.report(env_steps=7, trained_env_steps=5, is_finished=True)
         for actor in (one, two):
             status = _status(actor, lambda status: status.is_finished)

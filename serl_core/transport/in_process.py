@@ -154,6 +154,7 @@ class InProcessActorLink:
             raise TransportError(mismatch(self._hello.spec_digest, learner.spec_digest))
         if self not in learner.actors:
             learner.actors.add(self)
+            learner.inbox.count("introduced")
             self._polled = dict.fromkeys(self._polled)  # a new learner says everything anew
         return learner
 

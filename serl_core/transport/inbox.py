@@ -43,7 +43,7 @@ class Inbox:
         self._untold = 0  # transitions taken since the last report, which does not count them yet
         self._policy_version = 0
         self._progress = (0, 0, False)
-        self._counters = {"received": 0, "duplicate": 0, "rejected": 0, "refused": 0}
+        self._counters = {"introduced": 0, "received": 0, "duplicate": 0, "rejected": 0, "refused": 0}
         self._learner = uuid.uuid4().hex
 
     def begin(self, session: str, base: int, *, after: int | None = None, first: int = 0) -> int:

@@ -105,7 +105,10 @@ class LearnerLink(Protocol):
         """Replace the weights actors may pull."""
 
     def counters(self) -> Mapping[str, int]:
-        """Return counts since start: received, duplicate, rejected (messages), refused (transitions), connected."""
+        """Return what was counted since the start, and how many actors are `connected` now.
+
+        Counted are `introduced` connections, `rejected` messages, `received`, `duplicate` and `refused` transitions.
+        """
 
     def close(self) -> None:
         """Unbind. Safe to call twice."""

@@ -35,6 +35,7 @@ MAX_REMEMBERED = 1024  # connections with strikes
 class _Peer:
     """An actor, as its learner knows it."""
 
+    name: str  # for people
     session: str
     seen_s: float
     sent: dict[str, LearnerStatus | None] = field(default_factory=dict)  # by session
@@ -75,7 +76,7 @@ class LearnerSide:
     def tick(self, send: Send, now_s: float) -> float:
         """Tell each actor what has changed. Returns the seconds until there may be more to do."""
         failpoint("link.learner")
-        self.peers = {key: peer for key, peer in self.peers.items() if now_s - peer.seen_s < ACTOR_GONE_S}
+        self._forget_those_gone(now_s)
         for identity, peer in self.peers.items():
             for session, sent in list(peer.sent.items()):
                 status = self._inbox.status(session)
@@ -105,6 +106,12 @@ class LearnerSide:
             for session in peer.sent:
                 send([identity, wire.encode(wire.Status(*self._inbox.status(session)))])
 
+    def _forget_those_gone(self, now_s: float) -> None:
+        gone = [identity for identity, peer in self.peers.items() if now_s - peer.seen_s >= ACTOR_GONE_S]
+        for peer in [self.peers.pop(identity) for identity in gone]:
+            if all(other.session != peer.session for other in self.peers.values()):
+                logger.warning("no word from %s for %g s", peer.name, ACTOR_GONE_S)
+
     def _strike(self, identity: bytes, error: Exception) -> bool:
         total = self._inbox.count("rejected")
         if total & (total - 1) == 0:  # the 1st, 2nd, 4th, ...: a flood must not fill the log
@@ -131,7 +138,8 @@ class LearnerSide:
         if isinstance(message, wire.Greeting):
             self._greet(identity, message, send, now_s)
         elif isinstance(message, wire.Leaving):
-            self.peers.pop(identity, None)
+            if (left := self.peers.pop(identity, None)) is not None:
+                logger.info("left: %s", left.name)
         elif identity in self.peers and isinstance(message, wire.Offer):
             self._take(self.peers[identity], message, records)
         elif identity in self.peers and isinstance(message, wire.Pull):
@@ -146,7 +154,13 @@ class LearnerSide:
         if identity not in self.peers and len(self.peers) >= MAX_ACTORS:
             self._refuse(identity, f"{MAX_ACTORS} actors are connected already; that is the most", send)
             return
-        peer = self.peers.setdefault(identity, _Peer(greeting.session, 0.0))
+        peer = self.peers.get(identity)
+        if peer is None:
+            peer = self.peers[identity] = _Peer(
+                f"actor {greeting.actor_id!r}, session {greeting.session}", greeting.session, 0.0
+            )
+            self._inbox.count("introduced")
+            logger.info("connected: %s", peer.name)
         peer.session = greeting.session
         peer.seen_s = now_s
         peer.sent = dict.fromkeys([greeting.session, *peer.sent])  # answer with everything, sent before or not

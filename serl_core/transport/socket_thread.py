@@ -25,16 +25,22 @@ Send = Callable[[Sequence[bytes | memoryview]], bool]
 QUEUE = 16  # messages that ZeroMQ itself may hold per direction
 READ_AT_ONCE = 64  # messages, before the other duties of the thread have their turn
 MAX_UNCUT = 1024
+SILENCE_S = 3.0  # of a learner that answers a greeting each half second
 OPTIONS = {
-    zmq.LINGER: 300,  # ms, as all that follow
+    zmq.LINGER: 300,  # ms, as all times here but the keep-alive's
     zmq.SNDHWM: QUEUE,
     zmq.RCVHWM: QUEUE,
     zmq.HANDSHAKE_IVL: 2000,
-    zmq.HEARTBEAT_IVL: 1000,
-    zmq.HEARTBEAT_TIMEOUT: 3000,
     zmq.CONNECT_TIMEOUT: 1000,  # else the kernel tries a machine that is off ever more rarely
     zmq.RECONNECT_IVL: 50,
     zmq.RECONNECT_IVL_MAX: 1000,
+    # A machine that is off is the kernel's to find: ZeroMQ's own heartbeat (HEARTBEAT_IVL) ends the process when a
+    # connection breaks while it holds messages that nobody has read (4.3.5: "Assertion failed: !_io_error").
+    zmq.TCP_MAXRT: 3000,
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 3,  # s
+    zmq.TCP_KEEPALIVE_INTVL: 1,  # s
+    zmq.TCP_KEEPALIVE_CNT: 3,
 }
 
 
@@ -79,9 +85,17 @@ class SocketThread:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._uncut: dict[bytes, None] = {}  # connections that are to be cut, oldest first
+        self._server = ""  # that it is connected to
+        self._heard_s = 0.0
+        self._is_redialling = False
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.failure: Exception | None = None
+
+    def connect(self, address: str) -> None:
+        """Connect, and connect anew whenever nothing has come for SILENCE_S. Call it before `start`."""
+        self.socket.connect(address)
+        self._server, self._heard_s = address, time.monotonic()
 
     def start(self) -> None:
         """Begin."""
@@ -133,12 +147,23 @@ class SocketThread:
                         self._doorkeeper.answer()
                     else:
                         self._wake_out.recv(4096)
+                if self._server and time.monotonic() - self._heard_s > SILENCE_S:
+                    self._redial()
             self._side.farewell(self._send)
         except Exception as error:  # whatever it was, the link's user is told by `check`
             logger.exception("the thread %s has failed", self._thread.name)
             self.failure = error
         finally:
             self._release()
+
+    def _redial(self) -> None:
+        """End a connection that may be dead at the other end only, and begin another."""
+        if not self._is_redialling:
+            logger.warning("no word from %s for %g s: connecting anew until there is one", self._server, SILENCE_S)
+            self._is_redialling = True
+        with suppress(zmq.ZMQError):  # it has ended by itself
+            self.socket.disconnect(self._server)
+        self.connect(self._server)
 
     def _release(self) -> None:
         if not self._context.closed:
@@ -155,6 +180,10 @@ class SocketThread:
                 frames = self.socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            self._heard_s = time.monotonic()
+            if self._is_redialling:
+                logger.info("%s answers again", self._server)
+                self._is_redialling = False
             name = frames[0].bytes  # of the connection; an actor's socket has one, and never cuts it
             is_bad = self._is_revoked(frames[-1]) or self._side.handle(
                 [frame.bytes for frame in frames], self._send, time.monotonic()

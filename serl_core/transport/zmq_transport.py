@@ -176,6 +176,7 @@ class ZmqActorLink:
         thread = SocketThread("actor-link", zmq.DEALER, MAX_TRANSITION_BYTES, side)
         try:
             self._prepare(thread.socket)
+            thread.connect(self._address)
         except ConfigError:
             thread.close()
             raise
@@ -247,7 +248,6 @@ class ZmqActorLink:
             socket.curve_serverkey = keys.learner_public.encode()
             socket.curve_publickey = keys.public.encode()
             socket.curve_secretkey = keys.secret.encode()
-        socket.connect(self._address)
 
     def _open(self) -> tuple[ActorSide, SocketThread]:
         if self._link is None:

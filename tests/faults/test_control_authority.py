@@ -503,6 +503,7 @@ def test_a_wall_clock_that_steps_by_an_hour_fires_no_watchdog_and_holds_none_bac
         "FAKETIME_TIMESTAMP_FILE": str(offset),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
     }
     with server_process(tmp_path, "--audit-log", str(audit), env=environment) as (_, url, token):
         robot = HttpRobot(url, owner="client", token_file=token)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_programs_whose_wall_clocks_step_and_differ_keep_their_rate_and_order(ob
     assert min(told) < -3500
     assert (found.lost_or_doubled, found.left) == (0, 0)
     assert np.median(gaps_s) == pytest.approx(0.05, abs=0.005)
-    assert found.ack_ms_p99 < 5000  # nobody waits for an hour to pass
+    assert found.ack_ms_p99 < 1000  # nobody waits for an hour to pass
 
 
 @row("K2")
@@ -319,7 +320,9 @@ def test_a_thousand_reconnects_leave_nothing_behind(observed, tmp_path):
 @pytest.mark.long
 def test_a_thousand_clients_of_the_robot_server_leave_nothing_behind(observed, tmp_path):
     with served_arm(tmp_path) as (_, _service, url):
-        before = held()
+        with closing(HttpRobot(url, owner="first", token_file=tmp_path / "robot.token")) as first:
+            first.health()
+        before = held()  # with what the server's own thread opens as it begins
         for _ in range(1000):
             robot = HttpRobot(url, owner="client", token_file=tmp_path / "robot.token")
             robot.connect()

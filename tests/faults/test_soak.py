@@ -16,5 +16,5 @@ def test_two_minutes_of_faults_lose_nothing_and_leave_nothing_behind(tmp_path, r
     assert outcome.faults == len(lines) >= 3
     assert outcome.logged >= outcome.made > 100
     assert outcome.audit_lines > 10
-    names = {fault.__name__ for fault in FAULTS}
+    names = {fault.name for fault in FAULTS}
     assert {line.split()[1] for line in lines} <= names

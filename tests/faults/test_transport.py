@@ -164,8 +164,7 @@ def test_bits_that_flip_on_the_line_lose_nothing(tmp_path, seed, observed):
             sender.send(step)
             sender.pump()
             received += learner.receive(0.005)
-        line.faults.flip_chance = 0.0
-        line.reset()  # a flipped length may hold a connection for longer
+        line.faults.flip_chance = 0.0  # a flipped length still holds a connection, until its actor begins another
         while len(received) < len(steps) and time.monotonic() < deadline_s:
             sender.pump()
             received += learner.receive(0.02)
@@ -173,6 +172,38 @@ def test_bits_that_flip_on_the_line_lose_nothing(tmp_path, seed, observed):
         assert spool.counters()["quarantined"] == 0
     assert_same_transitions(received, steps)
     observed(f"5 % of the chunks with a flipped bit: {rejected} messages rejected, 0 of {len(steps)} lost or double")
+
+
+HELD_UP = """
+import os, subprocess, sys, time
+import zmq
+from serl_core.transport.learner_side import LearnerSide
+from serl_core.transport.zmq_transport import ZmqLearnerLink
+
+FLOOD = \"\"\"
+import os, signal, sys, time, zmq
+socket = zmq.Context().socket(zmq.DEALER)
+socket.set_hwm(0)
+socket.connect(sys.argv[1])
+for _ in range(2000):
+    socket.send(bytes(1000))
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+\"\"\"
+LearnerSide.handle = lambda *_: time.sleep(5.0)
+link = ZmqLearnerLink("cafe").open()
+subprocess.run([sys.executable, "-c", FLOOD, link.address])
+time.sleep(4.0)  # ZeroMQ's heartbeat would end this process within 1 s
+print("lives", flush=True)
+os._exit(0)
+"""
+
+
+@row("T1")
+def test_a_learner_that_is_held_up_outlives_an_actor_killed_with_messages_unread(observed):
+    run = subprocess.run([sys.executable, "-c", HELD_UP], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.stdout, run.returncode) == ("lives\n", 0), run.stderr
+    observed("an actor killed while a learner that is held up has 2,000 of its messages unread: the learner lives")
 
 
 # --- T2

@@ -2,8 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
@@ -40,10 +40,10 @@ class Rig:
 
 
 @contextmanager
-def stop_socket() -> Iterator[Rig]:
+def stop_socket(latch: Callable[[str], None] | None = None) -> Iterator[Rig]:
     causes: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        served = StopSocket(listener, causes.append, TOKENS, LOCAL_HOSTS, "this start")
+        served = StopSocket(listener, latch or causes.append, TOKENS, LOCAL_HOSTS, "this start")
         served.start()
         try:
             yield Rig(listener.getsockname()[1], causes)
@@ -117,6 +117,30 @@ def test_idle_clients_keep_nobody_out_and_are_sent_away(rig):
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_who_makes_room_for_newer_ones_is_heard_first():
+    is_busy, may_go_on, causes = threading.Event(), threading.Event(), []
+
+    def latch(cause: str) -> None:
+        causes.append(cause)
+        is_busy.set()
+        assert may_go_on.wait(30.0)
+
+    with stop_socket(latch) as rig, ExitStack() as stack:
+        first = stack.enter_context(closing(rig.connect()))
+        for _ in range(MAX_VISITORS - 2):
+            stack.enter_context(closing(rig.connect()))
+        asking = threading.Thread(target=rig.stop)
+        asking.start()
+        assert is_busy.wait(30.0)
+        for _ in range(8):  # taken in first, and there is no room
+            stack.enter_context(closing(rig.connect()))
+        first.sendall((HEAD.format(token=TOKENS.control) + "\r\n").encode())
+        may_go_on.set()
+        assert first.recv(65536).startswith(b"HTTP/1.1 200")
+        asking.join()
+    assert causes == ["stop", "stop"]
 
 
 def test_a_client_that_never_ends_its_body_holds_up_nobody(rig):

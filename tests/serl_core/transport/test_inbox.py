@@ -18,7 +18,7 @@ def test_only_the_next_of_a_session_is_kept():
     inbox = Inbox()
     put(inbox, [STEPS[0], STEPS[2], STEPS[1], STEPS[1], STEPS[2]])
     assert_same_transitions(inbox.take(0.0), STEPS[:3])
-    assert inbox.counters() == {"received": 3, "duplicate": 1, "rejected": 0, "refused": 0}
+    assert inbox.counters() == {"introduced": 0, "received": 3, "duplicate": 1, "rejected": 0, "refused": 0}
 
 
 def test_a_full_inbox_takes_nothing_more_until_it_is_emptied():

@@ -1,3 +1,4 @@
+import logging
 import time
 from contextlib import closing
 
@@ -8,6 +9,7 @@ import zmq
 from serl_core.errors import ConfigError, TransportError
 from serl_core.testing.conformance import DIGEST, TRANSPORT_CHECKS
 from serl_core.testing.episodes import assert_same_transitions, make_episode
+from serl_core.testing.faults.proxy import FaultyLine
 from serl_core.transport import actor_side, learner_side, wire, zmq_transport
 from serl_core.transport.codec import MAX_TRANSITION_BYTES, encode_transition
 from serl_core.transport.interface import Hello, PolicyWeights
@@ -223,3 +225,23 @@ def test_what_waits_for_an_absent_learner_is_bounded(network):
         for _ in range(20):
             actor.offer([step])
         assert actor.waiting_bytes <= actor_side.MAX_OUTBOX_BYTES
+
+
+def test_a_connection_that_only_the_actor_believes_in_is_begun_anew(learner, caplog):
+    caplog.set_level(logging.INFO)
+    steps = make_episode(steps=2)
+    port = int(learner.address.rsplit(":", 1)[1])
+    with FaultyLine(port) as line, closing(ZmqActorLink(f"tcp://127.0.0.1:{line.port}")) as actor:
+        actor.connect(hello(), 20.0)
+        actor.offer(steps[:1])
+        received = receive(learner, 1)
+        line.half_open()
+        deadline_s = time.monotonic() + 20.0
+        while len(received) < 2 and time.monotonic() < deadline_s:
+            actor.offer(steps[1:], after=steps[0].provenance.sequence)
+            received += learner.receive(0.2)
+        wait_until(lambda: "answers again" in caplog.text)
+    assert_same_transitions(received, steps)
+    assert learner.counters()["introduced"] >= 2
+    for words in ("no word from tcp://127.0.0.1", "connected: actor 'actor'", "left: actor 'actor'"):
+        assert words in caplog.text
