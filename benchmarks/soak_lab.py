@@ -32,6 +32,7 @@ PATIENCE_S = 5.0  # with an arm that does nothing
 START_S, END_S = 300.0, 20.0
 WARM_UP_S = 60.0  # of a program, before what it holds is looked at
 LOOK_S = 0.25  # between looks while a fault lasts
+CAPACITY = "200"  # frames of the online buffer: it wraps more than fifty times in half an hour
 DISK_BYTES = 512 * 2**20
 # glibc raises these two by itself, and then keeps tens of MB that a program has freed: what grows shall be in use.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
@@ -148,7 +149,8 @@ class Lab:
         self.learner = Program(
             "learner",
             [*serl, "learner", "--task", TASK, "--run", str(self.learner_run), "--port", str(self._learner_port)]
-            + ["--steps", "1000000", "--utd", "1", "--batch", "32", "--checkpoint-every", "100", "--resume", *metrics],
+            + ["--steps", "1000000", "--utd", "1", "--batch", "32", "--checkpoint-every", "100", "--capacity", CAPACITY]
+            + ["--resume", *metrics],
             folder,
             self.learner_run / "learner.metrics.url",
         )

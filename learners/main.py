@@ -52,6 +52,7 @@ class LearnerArgs:
     batch: int | None = None  # transitions in each update; 256 if not given; fixed for a run
     critics: int | None = None  # above 2, targets use a random pair of them; 2 if not given; fixed for a run
     temperature_lr: float | None = None  # step size of the temperature; 3e-3 if not given; fixed for a run
+    capacity: int | None = None  # frames of the online buffer; 200000 if not given; fixed for a run
     checkpoint_every: int | None = None  # environment steps; 1000 if not given
     publish_every: int | None = None  # environment steps; 10 if not given
     resume: bool = False  # go on where this run was left
@@ -92,6 +93,7 @@ def run_learner(args: LearnerArgs) -> int:
                 temperature_learning_rate=settings.temperature_lr,
             ),
             seed=settings.seed,
+            online_capacity=settings.capacity,
         )
         config = LearnerConfig(
             max_env_steps=settings.steps,
@@ -161,6 +163,7 @@ def _settings(args: LearnerArgs, task: TaskConfig, *, is_started: bool) -> RunSe
         critics=args.critics,
         batch=args.batch,
         temperature_lr=args.temperature_lr,
+        capacity=args.capacity,
         checkpoint_every=args.checkpoint_every,
         publish_every=args.publish_every,
     )

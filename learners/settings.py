@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from learners.learner import LearnerConfig
+from learners.trainer import TrainerConfig
 from serl_core.agents.sac import SacConfig
 from serl_core.data.episode_file import episodes_digest, write_atomically
 from serl_core.errors import ConfigError, DataError
@@ -18,6 +19,7 @@ FIXED = (
     "critics",
     "batch",
     "temperature_lr",
+    "capacity",
 )  # with another one, and with other demonstrations, it is another run
 
 
@@ -32,6 +34,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     critics: int = SacConfig.critics
     batch: int = SacConfig.batch_size
     temperature_lr: float = SacConfig.temperature_learning_rate
+    capacity: int = TrainerConfig.online_capacity
     steps: int = LearnerConfig.max_env_steps
     checkpoint_every: int = LearnerConfig.checkpoint_every
     publish_every: int = LearnerConfig.publish_every

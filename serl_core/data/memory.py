@@ -48,5 +48,6 @@ def too_large(spec: EnvSpec, frames: int, available: int) -> ConfigError:
     return ConfigError(
         f"replay buffer: {frames} frames of {size} bytes take {frames * size / 2**30:.3g} GiB, and {USABLE:.0%} of the "
         f"{available / 2**30:.3g} GiB available is allowed; train for fewer steps, take smaller or fewer images, "
-        "ImageMode.FEATURES or fewer EncoderConfig.copies, lower TrainerConfig.online_capacity, or free memory"
+        "ImageMode.FEATURES or fewer EncoderConfig.copies, a smaller --capacity (TrainerConfig.online_capacity), or "
+        "free memory"
     )

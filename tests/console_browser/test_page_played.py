@@ -15,7 +15,7 @@ from serl_core.types import EndReason
 
 WANTED = 2
 STARTS = 4  # of the recording: a simulation that starves on a busy machine ends it
-PATIENCE_S = 100.0  # of a person, each time
+PATIENCE_S = 200.0  # of a person, each time
 
 
 def play(player, is_over, what):
@@ -41,7 +41,7 @@ def corrected_to_the_end(stored):
     return next((step for step in stored if step.end == EndReason.SUCCESS and step.is_intervention), None)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_keys_alone_demonstrate_and_correct_until_the_stick_is_in(page, tmp_path):
     with arm_and_console(tmp_path) as (whole, learner_address):
         page.open(whole.link)

@@ -17,7 +17,8 @@ import pytest
 
 from actors.spool import Spool
 from actors.spooled_sender import SpooledSender
-from benchmarks.load import Load, rig, summary
+from benchmarks.load import summary
+from benchmarks.load_rig import Load, rig
 from learners.intake import Intake
 from robot_servers.limits import Refusal, SafetyLimits
 from robot_servers.service import RobotService

@@ -132,6 +132,7 @@ def test_a_run_that_outgrows_the_memory_is_refused_at_its_start(tmp_path, monkey
         ({"demos": Path("nowhere")}, "no folder nowhere"),
         ({"steps": 0}, "max_env_steps"),
         ({"critics": 0}, "target_critics"),
+        ({"capacity": 1}, "at least 2 frames, got 1"),
         ({"task": "nonsense"}, "no such task"),
     ],
 )

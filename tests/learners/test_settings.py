@@ -44,7 +44,7 @@ def test_the_schedule_may_change(run):
     assert (settings.steps, settings.publish_every) == (900, 5)
 
 
-@pytest.mark.parametrize("name", ["seed", "utd", "critics"])
+@pytest.mark.parametrize("name", ["seed", "utd", "critics", "capacity"])
 def test_another_value_of_what_shapes_the_run_is_refused_naming_both(run, name):
     new_settings(run, "ram", None, **{name: 5}).save(run)
     assert getattr(resumed_settings(run, "ram", None, **{name: 5}), name) == 5

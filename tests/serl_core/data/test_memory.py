@@ -23,7 +23,9 @@ def test_frames_beyond_the_memory_are_refused_with_both_numbers_and_the_remedy()
     """FAULTS M2: a run whose buffer outgrew the memory was killed hours later."""
     size = frame_bytes(STATE_SPEC)
     check_memory(STATE_SPEC, 80, 100 * size)
-    with pytest.raises(ConfigError, match=rf"81 frames of {size} bytes take .* GiB .*online_capacity, or free memory"):
+    with pytest.raises(
+        ConfigError, match=rf"81 frames of {size} bytes take .* GiB .*online_capacity\), or free memory"
+    ):
         check_memory(STATE_SPEC, 81, 100 * size)
 
 
