@@ -68,9 +68,9 @@ def line_cut(lab: Lab) -> None:
 
 
 def line_damaged(lab: Lab) -> None:
-    """Two seconds in which bits flip on the way to the learner."""
-    lab.line.faults.flip_chance = 0.2
-    time.sleep(2.0)
+    """A second in which every chunk on the way to the learner has a bit flipped."""
+    lab.line.faults.flip_chance = 1.0
+    time.sleep(1.0)
     lab.line.faults.flip_chance = 0.0
 
 
