@@ -97,7 +97,7 @@ def actor_suspended(lab: Lab) -> None:
 
 
 def learner_suspended(lab: Lab) -> None:
-    """SIGSTOP of the learner for four seconds: longer than its heartbeat."""
+    """SIGSTOP of the learner for four seconds: longer than an actor waits for a word of it."""
     lab.learner.signal(signal.SIGSTOP)
     time.sleep(4.0)
     lab.learner.signal(signal.SIGCONT)
@@ -245,7 +245,7 @@ def _grown(programs: tuple[Program, ...], name: str) -> float:
     """Return by how much the last third of a life holds more than its first third, at most over all lives."""
     grown = 0.0
     for life in (life for program in programs for life in program.lives if len(life) >= 6):
-        values = [scrape.values[name] for scrape in life if name in scrape.values]
+        values = [told[name] for told in life if name in told]
         third = len(values) // 3
         grown = max(grown, float(np.median(values[-third:]) - np.median(values[:third])))
     return grown

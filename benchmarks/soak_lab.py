@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from robot_servers.faulty_backend import FaultyBackend
 from robot_servers.limits import SafetyLimits
@@ -38,13 +37,6 @@ DISK_BYTES = 512 * 2**20
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
 
 
-class Scrape(NamedTuple):
-    """What a program told of itself."""
-
-    at_s: float
-    values: dict[str, float]
-
-
 class Program:
     """One of the three, started again under the same name after each death."""
 
@@ -52,7 +44,7 @@ class Program:
         self.name = name
         self._arguments, self._metrics = arguments, metrics
         self._process: subprocess.Popen[bytes] | None = None
-        self.lives: list[list[Scrape]] = []
+        self.lives: list[list[dict[str, float]]] = []  # what it told of itself once it was warm
         self._started_s = 0.0
         self._is_killed = False
         self.log = folder / f"{name}.log"
@@ -116,7 +108,7 @@ class Program:
                 name, _, value = line.rpartition(" ")
                 values[name.removeprefix("serl_").removesuffix("_total")] = float(value)
         if time.monotonic() - self._started_s > WARM_UP_S:
-            self.lives[-1].append(Scrape(time.monotonic(), values))
+            self.lives[-1].append(values)
         return values
 
 
@@ -124,13 +116,13 @@ class Lab:
     """The three programs and what is between them."""
 
     def __init__(self, folder: Path, seed: int, stack: ExitStack) -> None:
-        self.folder, self._seed = folder, seed
+        self.folder = folder
         self.learner_run, self.actor_run = folder / "learner", folder / "actor"
         for run in (self.learner_run, self.actor_run):
             run.mkdir(exist_ok=True)
         self.has_small_disk = stack.enter_context(_small_disk(self.learner_run))
         self.audit = folder / "audit.jsonl"
-        self._token, self._url = folder / "robot.token", folder / "robot.url"
+        self._token = folder / "robot.token"
         self._robot_port, self._learner_port = _free_port(), _free_port()
         self.line = stack.enter_context(FaultyLine(self._learner_port, seed=seed))
         self.breaches: list[str] = []
