@@ -66,6 +66,7 @@ class ActorFeed:
         self._socket: zmq.Socket[bytes] | None = None
         self._address: OperatorAddress | None = None
         self._greeted_s = 0.0
+        self._is_ending = False  # its file has just gone: what it said last may be on its way until the next look
 
     @property
     def is_there(self) -> bool:
@@ -102,6 +103,9 @@ class ActorFeed:
 
     def _look(self) -> None:
         found = find_actor(self._run, self._wanted, self._is_ours)
+        self._is_ending = found is None and self._socket is not None and not self._is_ending
+        if self._is_ending:
+            return
         self.other_robot = None if found is None else self._other_robot(found)
         if found is None:
             self._disconnect()

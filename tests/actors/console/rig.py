@@ -202,6 +202,7 @@ class FakeActor:
         self.token = token
         self.is_frozen = threading.Event()
         self._to_say = []
+        self._said = []
         self._ending = threading.Event()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -228,6 +229,10 @@ class FakeActor:
 
     def say(self, message):
         self._to_say.append(message)
+
+    def has_said(self, message):
+        """Return whether a message has left."""
+        return message in self._said
 
     def heard_of(self, kind):
         return [message for _, message in self.heard if isinstance(message, kind)]
@@ -256,9 +261,10 @@ class FakeActor:
                 self._to_say.append(report(session=self.session))
             while self._to_say and self._consoles:
                 said_s = time.monotonic()
-                frame = encode(self._to_say.pop(0))
+                message = self._to_say.pop(0)
                 for console in self._consoles:
-                    self._socket.send_multipart([console, frame])
+                    self._socket.send_multipart([console, encode(message)])
+                self._said.append(message)
 
 
 def run_async(work):

@@ -1,13 +1,16 @@
 """The console's end of the operator link: it finds the actor, and finds it again."""
 
+import asyncio
 import os
 import time
 
 import pytest
 
+from actors.console import actor_feed
+from actors.console.actor_feed import ActorFeed
 from actors.console.operator_file import find_actor
 from serl_core.operator.messages import Control, OperatorNotice, Pause, Picture, RecordProgress
-from tests.actors.console.rig import FakeActor, console, report, wait_until
+from tests.actors.console.rig import FakeActor, console, report, run_async, wait_until
 
 
 @pytest.fixture
@@ -95,6 +98,33 @@ def test_how_far_a_recording_is_outlasts_a_reload_and_ends_with_the_recorder(tmp
                     assert (told["what"], told["kept"], told["negatives"]) == ("classifier", 3, 8)
         with served.page() as page:
             page.hear("state", lambda state: state["missing"]["actor"] and state["recording"] is None)
+
+
+def test_what_an_actor_says_last_is_heard_although_its_file_is_gone_by_then(tmp_path, monkeypatch):
+    """A recorder says that it has all, and ends; all that may happen while the console looks for its file."""
+    last = RecordProgress(what="demonstrations", kept=20, wanted=20)
+    heard = []
+
+    async def follow_to_the_end(actor):
+        feed = ActorFeed(tmp_path, None, heard.append)
+
+        def find(*args):
+            if heard and actor.path.exists():
+                actor.say(last)
+                wait_until(lambda: actor.has_said(last))
+                actor.path.unlink()
+            return find_actor(*args)
+
+        monkeypatch.setattr(actor_feed, "find_actor", find)
+        following = asyncio.create_task(feed.follow())
+        while feed.problem != f"no actor runs with {tmp_path}" or not heard:
+            await asyncio.sleep(0.01)
+        assert not feed.is_there
+        following.cancel()
+
+    with FakeActor(tmp_path, "recorder") as actor:
+        run_async(follow_to_the_end(actor))
+    assert heard[-1] == last
 
 
 def test_a_picture_of_the_actor_reaches_the_page(rig):
