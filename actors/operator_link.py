@@ -17,7 +17,7 @@ from typing import Self
 import zmq
 
 from actors.operator_address import write_address
-from actors.operator_mail import OperatorMail
+from actors.operator_mail import REPEAT_S, OperatorMail
 from serl_core.clock import Clock
 from serl_core.errors import DataError, TransportError
 from serl_core.operator.messages import (
@@ -37,6 +37,7 @@ QUEUE = 16  # messages that ZeroMQ may hold per direction
 READ_AT_ONCE = 64
 MAX_CONSOLES = 4
 IDLE_S, BUSY_S = 0.05, 0.01  # between looks at what waits; the latter while there is a console
+FAREWELL_S = 1.0  # for consoles to hear the last words: what they have not read when the line closes is lost to them
 
 Receive = Callable[[ToActor, float], Iterable[FromActor]]
 """Takes in a message with its time of arrival on this machine's monotonic clock; returns the answers to its sender."""
@@ -133,10 +134,19 @@ class OperatorLink:
                 if poller.poll(round(1000 * (BUSY_S if self._mail.is_watched else IDLE_S))):
                     self._read()
                 self._send_waiting()
-            self._send_waiting()
+            self._part()
         finally:  # a defect ends the program (`serl_core.threads`): nobody moves an arm that its operators have lost
             self._mail.close()
             self._release()
+
+    def _part(self) -> None:
+        """Say what is left and remove the file: consoles that miss it read to the end and hang up."""
+        until_s = time.monotonic() + FAREWELL_S
+        self._send_waiting()
+        self._path.unlink(missing_ok=True)
+        while self._mail.is_watched and time.monotonic() < until_s:
+            time.sleep(BUSY_S)
+            self._send_waiting(repeat_s=IDLE_S)  # a send tells whether a console is still there
 
     def _read(self) -> None:
         for _ in range(READ_AT_ONCE):
@@ -172,8 +182,8 @@ class OperatorLink:
         else:
             self._mail.add(console, now_s)
 
-    def _send_waiting(self) -> None:
-        for console, waiting in self._mail.distribute(self._now()):
+    def _send_waiting(self, repeat_s: float = REPEAT_S) -> None:
+        for console, waiting in self._mail.distribute(self._now(), repeat_s):
             if not self._send(console, waiting):
                 self._mail.forget(console)
 

@@ -61,7 +61,7 @@ class OperatorMail:
         """Drop a console and what waits for it."""
         self._consoles = {name: kept for name, kept in self._consoles.items() if name != console}
 
-    def distribute(self, now_s: float) -> Iterator[tuple[bytes, deque[FromActor]]]:
+    def distribute(self, now_s: float, repeat_s: float = REPEAT_S) -> Iterator[tuple[bytes, deque[FromActor]]]:
         """Yield each console that has not fallen silent, with what waits for it: take off the left what was sent.
 
         If there is nothing new for long, that is the last report again.
@@ -71,7 +71,7 @@ class OperatorMail:
         while self._waiting:
             messages.append(self._waiting.popleft())
         report = self._newest.get(StepReport)
-        if not messages and report is not None and now_s - self._told_s >= REPEAT_S:
+        if not messages and report is not None and now_s - self._told_s >= repeat_s:
             messages = [report]
         if messages:
             self._told_s = now_s

@@ -66,7 +66,7 @@ class ActorFeed:
         self._socket: zmq.Socket[bytes] | None = None
         self._address: OperatorAddress | None = None
         self._greeted_s = 0.0
-        self._is_ending = False  # its file has just gone: what it said last may be on its way until the next look
+        self._is_ending = False  # its file has just gone: its last words may be on their way until the next look
 
     @property
     def is_there(self) -> bool:
@@ -103,7 +103,8 @@ class ActorFeed:
 
     def _look(self) -> None:
         found = find_actor(self._run, self._wanted, self._is_ours)
-        self._is_ending = found is None and self._socket is not None and not self._is_ending
+        address = None if found is None else found.address
+        self._is_ending = self._socket is not None and address != self._address and not self._is_ending
         if self._is_ending:
             return
         self.other_robot = None if found is None else self._other_robot(found)
@@ -112,10 +113,10 @@ class ActorFeed:
             self.problem = f"no actor runs with {self._run}"
             return
         self.actor_id, self.problem = found.actor_id, found.problem
-        if found.address != self._address:
+        if address != self._address:
             self._disconnect()
-            if found.address is not None:
-                self._connect(found.address)
+            if address is not None:
+                self._connect(address)
         if self.problem is None and not self.is_there:
             self.problem = f"{found.actor_id} does not answer"
 

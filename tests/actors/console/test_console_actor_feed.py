@@ -9,6 +9,7 @@ import pytest
 from actors.console import actor_feed
 from actors.console.actor_feed import ActorFeed
 from actors.console.operator_file import find_actor
+from actors.operator_link import OperatorLink
 from serl_core.operator.messages import Control, OperatorNotice, Pause, Picture, RecordProgress
 from tests.actors.console.rig import FakeActor, console, report, run_async, wait_until
 
@@ -125,6 +126,31 @@ def test_what_an_actor_says_last_is_heard_although_its_file_is_gone_by_then(tmp_
     with FakeActor(tmp_path, "recorder") as actor:
         run_async(follow_to_the_end(actor))
     assert heard[-1] == last
+
+
+@pytest.mark.parametrize("busy_s", [0.0, 0.2])
+def test_what_an_actor_says_last_is_heard_by_a_console_that_was_busy_while_it_ended(tmp_path, busy_s):
+    """ZeroMQ drops what was not read when a line is closed: the actor waits for its consoles to hang up."""
+    last = RecordProgress(what="demonstrations", kept=20, wanted=20)
+    heard = []
+
+    async def follow_to_the_end(link):
+        feed = ActorFeed(tmp_path, None, heard.append)
+        following = asyncio.create_task(feed.follow())
+        while not heard:
+            await asyncio.sleep(0.01)
+        link.tell(last)
+        ending = asyncio.create_task(asyncio.to_thread(link.__exit__))
+        await asyncio.sleep(0)
+        time.sleep(busy_s)  # the console's loop hears nothing meanwhile
+        await ending
+        following.cancel()
+
+    link = OperatorLink(tmp_path / "recorder.operator", lambda message, arrived_s: [])
+    link.__enter__()
+    link.tell(report())
+    run_async(follow_to_the_end(link))
+    assert heard.count(last) == 1
 
 
 def test_a_picture_of_the_actor_reaches_the_page(rig):
