@@ -93,14 +93,12 @@ class OperatorLink:
         """
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
-        for option, value in (
+        for option, value in (  # no HEARTBEAT_IVL: see serl_core.transport.socket_thread
             (zmq.LINGER, 300),
             (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
             (zmq.SNDHWM, QUEUE),
             (zmq.RCVHWM, QUEUE),
             (zmq.ROUTER_MANDATORY, 1),  # a console that is gone is told by the send
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 3000),
         ):
             self._socket.setsockopt(option, value)
         self._socket.bind("tcp://127.0.0.1:0")

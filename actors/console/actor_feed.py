@@ -135,14 +135,12 @@ class ActorFeed:
     def _connect(self, address: OperatorAddress) -> None:
         assert self._context is not None
         self._socket = self._context.socket(zmq.DEALER)
-        for option, value in (
+        for option, value in (  # no HEARTBEAT_IVL: see serl_core.transport.socket_thread
             (zmq.LINGER, 0),
             (zmq.IMMEDIATE, 1),  # nothing is kept for an actor that is not there
             (zmq.MAXMSGSIZE, messages.MAX_MESSAGE_BYTES),
             (zmq.SNDHWM, QUEUE),
             (zmq.RCVHWM, QUEUE),
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 3000),
             (zmq.RECONNECT_IVL, 50),
             (zmq.RECONNECT_IVL_MAX, 1000),
         ):
