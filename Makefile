@@ -25,7 +25,7 @@ test: $(DEV)
 faults: $(DEV)
 	$(BIN)/pytest tests/faults -m '' --fault-seed $(SEED) --fault-table $(or $(RUN),runs/faults)
 
-# The three programs with a fault every 20 s, for HOURS (half of one if not given).
+# The three programs and eight stub actors with a fault every 20 s, for HOURS (half of one if not given).
 soak: $(DEV)
 	$(BIN)/python benchmarks/soak.py --minutes $(if $(HOURS),$$(( $(HOURS) * 60 )),30) --seed $(SEED) $(if $(RUN),--run $(RUN))
 

@@ -1,10 +1,10 @@
 """`make soak`: the three programs for half an hour, with a fault every twenty seconds, and what came of it.
 
 Run as `python benchmarks/soak.py --minutes 30 --seed 0`. Robot server (simulated arm in real time, with faults on
-demand), learner and actor are processes as a user starts them; between actor and learner is a line that misbehaves. It
-prints a line per fault and one at the end, and ends with status 1 if a transition was lost or doubled, if a program
-ends by itself or holds more and more descriptors, threads or memory, if a fault is seen in no metric or in no log, or
-if the audit log's chain is broken.
+demand), learner and actor are processes as a user starts them; between actor and learner is a line that misbehaves.
+Eight stub actors without an arm load the same line and learner. It prints a line per fault and one at the end, and ends
+with status 1 if a transition was lost or doubled, if a program ends by itself or holds more and more descriptors,
+threads or memory, if a fault is seen in no metric or in no log, or if the audit log's chain is broken.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from serl_core.robots.messages import Mode
 
 DIGEST = load_task(TASK).config.digest()
 PERIOD_S = 20.0  # between faults
+STUBS, STUB_HZ = 8, 200.0
+FULL_LOAD_S = 1800.0  # a longer soak has as many transitions as this gives, at a lower rate: its disk is in memory
 SCRAPE_S = 2.0
 ALLOWED_FDS = 6  # more than at the end of the warm-up
 ALLOWED_THREADS = 4
@@ -53,6 +55,12 @@ def both_killed(lab: Lab) -> None:
     """SIGKILL of learner and actor."""
     lab.learner.kill()
     lab.actor.kill()
+
+
+def stubs_killed(lab: Lab) -> None:
+    """SIGKILL of all stub actors."""
+    for stub in lab.stubs:
+        stub.kill()
 
 
 def line_stalled(lab: Lab) -> None:
@@ -132,6 +140,7 @@ FAULTS = (
     Fault(actor_killed, ("actor",), "connected: actor"),
     Fault(robot_server_killed, ("robot",), "the robot is away"),
     Fault(both_killed, ("learner", "actor"), "resumed at env step"),
+    Fault(stubs_killed, ("stub-0",), "connected: stub-0"),
     Fault(line_stalled, ("learner link_introduced",), "no word from"),
     Fault(line_cut, ("learner link_introduced",), "connected: actor"),
     Fault(line_damaged, ("learner link_rejected", "learner link_introduced"), "rejected a message|connected: actor"),
@@ -148,7 +157,7 @@ class Outcome(NamedTuple):
 
     faults: int
     recovered: int  # times that a person had to recover the arm, besides the reflexes of the list
-    made: int  # by the actor
+    made: int  # by the actor and the stubs
     logged: int
     lost: int
     doubled: int
@@ -164,7 +173,7 @@ def soak(folder: Path, seconds: float, seed: int, say: Callable[[str], None], pe
     """Let the programs run with a fault each `period_s`; every fault of the list comes before any comes again."""
     rng = np.random.default_rng(seed)
     with ExitStack() as stack:
-        lab = Lab(folder, seed, stack)
+        lab = Lab(folder, seed, stack, stubs=STUBS, stub_hz=STUB_HZ * min(1.0, FULL_LOAD_S / seconds))
         stack.callback(lab.close)
         lab.start()
         faults = [fault for fault in FAULTS if fault.strike is not disk_full or lab.has_small_disk]
@@ -184,14 +193,14 @@ def soak(folder: Path, seconds: float, seed: int, say: Callable[[str], None], pe
                 lab.recover_arm(lab.scrape().get("robot", {}))
             lab.breaches += [f"{count} {fault.name}: {what}" for what in lab.missing_signs(fault.metrics, fault.line)]
         problems = list(lab.breaches)
-        for program in (lab.actor, lab.learner, lab.robot):
+        for program in (*lab.stubs, lab.actor, lab.learner, lab.robot):
             if status := program.end():
                 problems.append(f"the {program.name} ended with status {status} when asked to")
         return _outcome(lab, count, problems)
 
 
 def _outcome(lab: Lab, faults: int, problems: list[str]) -> Outcome:
-    made = _made(lab.actor_run / "actor.jsonl")
+    made = {session: count for log in lab.actor_run.glob("*.jsonl") for session, count in _made(log).items()}
     logged: dict[str, list[int]] = {}
     with closing(EpisodeLog(lab.learner_run / "experience", DIGEST)) as log:
         for step in log.transitions():

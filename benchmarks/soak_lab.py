@@ -1,4 +1,4 @@
-"""The soak's three programs as a user starts them, with a line between actor and learner that misbehaves.
+"""The soak's three programs as a user starts them and its stub actors, on a line to the learner that misbehaves.
 
 Run as `python benchmarks/soak_lab.py FOLDER PORT` it is the soak's robot server: SIGUSR2 is the arm's reflex.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+from benchmarks.soak_stub import TASK
 from robot_servers.faulty_backend import FaultyBackend
 from robot_servers.limits import SafetyLimits
 from robot_servers.main import serve
@@ -26,13 +27,13 @@ from serl_core.robots.messages import Mode, RobotState
 from serl_core.serving import bind
 from serl_core.testing.faults.proxy import FaultyLine
 
-TASK = "ram_insertion"
 PATIENCE_S = 5.0  # with an arm that does nothing
 START_S, END_S = 300.0, 20.0
 WARM_UP_S = 60.0  # of a program, before what it holds is looked at
 LOOK_S = 0.25  # between looks while a fault lasts
 CAPACITY = "200"  # frames of the online buffer: it wraps more than fifty times in half an hour
-DISK_BYTES = 512 * 2**20
+CHECKPOINT_EVERY = "500"  # steps that were learned from: each few seconds
+DISK_BYTES = 2**31
 # glibc raises these two by itself, and then keeps tens of MB that a program has freed: what grows shall be in use.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2**18)}
 
@@ -113,9 +114,17 @@ class Program:
 
 
 class Lab:
-    """The three programs and what is between them."""
+    """The programs and what is between them.
 
-    def __init__(self, folder: Path, seed: int, stack: ExitStack) -> None:
+    Args:
+        folder: of all that they write.
+        seed: of the line's faults and the stubs' transitions.
+        stack: ends what is set up here.
+        stubs: how many of them.
+        stub_hz: transitions a second of each.
+    """
+
+    def __init__(self, folder: Path, seed: int, stack: ExitStack, *, stubs: int = 0, stub_hz: float = 1.0) -> None:
         self.folder = folder
         self.learner_run, self.actor_run = folder / "learner", folder / "actor"
         for run in (self.learner_run, self.actor_run):
@@ -141,8 +150,8 @@ class Lab:
         self.learner = Program(
             "learner",
             [*serl, "learner", "--task", TASK, "--run", str(self.learner_run), "--port", str(self._learner_port)]
-            + ["--steps", "1000000", "--utd", "1", "--batch", "32", "--checkpoint-every", "100", "--capacity", CAPACITY]
-            + ["--resume", *metrics],
+            + ["--steps", "1000000000", "--utd", "1", "--batch", "32", "--capacity", CAPACITY]
+            + ["--checkpoint-every", CHECKPOINT_EVERY, "--resume", *metrics],
             folder,
             self.learner_run / "learner.metrics.url",
         )
@@ -154,7 +163,18 @@ class Lab:
             folder,
             self.actor_run / "actor-0.metrics.url",
         )
-        self.programs = (self.robot, self.learner, self.actor)
+        self.stubs = tuple(
+            Program(
+                f"stub-{number}",
+                ["nice", sys.executable, str(Path(__file__).with_name("soak_stub.py")), "--number", str(number)]
+                + ["--learner", f"tcp://127.0.0.1:{self.line.port}", "--run", str(self.actor_run)]
+                + ["--hz", str(stub_hz), "--seed", str(seed + number)],
+                folder,
+                self.actor_run / f"stub-{number}.metrics.url",
+            )
+            for number in range(stubs)
+        )
+        self.programs = (self.robot, self.learner, self.actor, *self.stubs)
 
     def start(self) -> None:
         """Start all; wait until the actor acts."""
@@ -231,10 +251,10 @@ class Lab:
             found[program.name] = values
             before = self._before.get(program.name, {})
             self._shown |= {f"{program.name} {name}" for name, value in values.items() if value > before.get(name, 0.0)}
-        if values := found.get("actor"):
-            parts = [values.get(f"transitions_{name}", 0.0) for name in ("acked", "spooled", "quarantined", "dropped")]
-            if values.get("transitions_made", 0.0) != sum(parts):  # 0 before its first step
-                self.breaches.append(f"made {values.get('transitions_made')} is not the sum of {parts}")
+        for name, values in found.items():
+            parts = [values.get(f"transitions_{part}", 0.0) for part in ("acked", "spooled", "quarantined", "dropped")]
+            if values.get("transitions_made", 0.0) != sum(parts):  # 0 before an actor's first step
+                self.breaches.append(f"{name}: made {values.get('transitions_made')} is not the sum of {parts}")
         return found
 
     def state(self) -> RobotState:

@@ -1,12 +1,20 @@
-"""Two minutes of `make soak`: the three programs, a fault each 20 s, and what came of it."""
+"""Two minutes of `make soak`: the three programs and the stubs, a fault each 20 s, and what came of it."""
 
+import json
 import sys
+import threading
 from contextlib import ExitStack
+from itertools import islice, pairwise
 
 import pytest
 
 from benchmarks.soak import FAULTS, soak
 from benchmarks.soak_lab import Lab, Program
+from benchmarks.soak_stub import EPISODE_STEPS, TASK, steps
+from serl_core.envs.task import load_task
+from serl_core.transport.schema import misfit
+from serl_core.transport.zmq_transport import ZmqLearnerLink
+from serl_core.types import EndReason
 
 
 @pytest.fixture
@@ -43,6 +51,36 @@ def test_a_program_that_ends_by_itself_is_told_and_one_that_is_killed_is_not(lab
     lab.keep_running()
     program.kill()
     assert len(lab.breaches) == 1
+
+
+def test_a_stubs_transitions_follow_one_another_and_fit_the_task():
+    spec = load_task(TASK).config.env_spec()
+    made = list(islice(steps("cafe", spec, 0), 2 * EPISODE_STEPS))
+    assert [misfit(step, spec) for step in made] == [None] * len(made)
+    assert [step.provenance.sequence for step in made] == list(range(len(made)))
+    assert [i for i, step in enumerate(made) if step.end != EndReason.RUNNING] == [EPISODE_STEPS - 1, len(made) - 1]
+    assert all(a.next_observation is b.observation for a, b in pairwise(made[:EPISODE_STEPS]))
+
+
+def test_a_stub_that_is_told_to_end_delivers_what_it_has_made(tmp_path):
+    received, statuses = [], []
+    with ExitStack() as stack:
+        link = stack.enter_context(ZmqLearnerLink(load_task(TASK).config.digest()))
+        (stub,) = Lab(tmp_path, 0, stack, stubs=1, stub_hz=200.0).stubs
+        stub = Program("stub", [*stub._arguments, "--learner", link.address], tmp_path, tmp_path / "unread")
+        stack.callback(stub.kill)
+        stub.start()
+        ending = threading.Thread(target=lambda: statuses.append(stub.end()))
+        while not statuses:
+            received += link.receive(0.05)
+            if received:
+                link.acknowledge(received[-1].provenance.session, received[-1].provenance.sequence)
+            if len(received) > 400 and ending.ident is None:  # it notes what it has made each second
+                ending.start()
+    assert statuses == [0]
+    made = json.loads((tmp_path / "actor" / "stub-0.jsonl").read_text().splitlines()[-1])["env_steps"]
+    assert len(received) >= made
+    assert [step.provenance.sequence for step in received] == list(range(len(received)))
 
 
 @pytest.mark.long
