@@ -28,8 +28,8 @@ from serl_core.robots.messages import Mode
 
 DIGEST = load_task(TASK).config.digest()
 PERIOD_S = 20.0  # between faults
-STUBS, STUB_HZ = 8, 200.0
-FULL_LOAD_S = 1800.0  # a longer soak has as many transitions as this gives, at a lower rate: its disk is in memory
+STUBS, STUB_HZ = 8, 20.0  # a learner that starts reads its whole log, twice: of 1.2 million transitions for 130 s
+FULL_LOAD_S = 7200.0  # a longer soak has as many transitions as this gives, at a lower rate
 SCRAPE_S = 2.0
 ALLOWED_FDS = 6  # more than at the end of the warm-up
 ALLOWED_THREADS = 4
@@ -140,7 +140,7 @@ FAULTS = (
     Fault(actor_killed, ("actor",), "connected: actor"),
     Fault(robot_server_killed, ("robot",), "the robot is away"),
     Fault(both_killed, ("learner", "actor"), "resumed at env step"),
-    Fault(stubs_killed, ("stub-0",), "connected: stub-0"),
+    Fault(stubs_killed, ("stub-0",), "connected: actor 'stub-0'"),
     Fault(line_stalled, ("learner link_introduced",), "no word from"),
     Fault(line_cut, ("learner link_introduced",), "connected: actor"),
     Fault(line_damaged, ("learner link_rejected", "learner link_introduced"), "rejected a message|connected: actor"),

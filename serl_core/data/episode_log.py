@@ -193,6 +193,8 @@ class EpisodeLog:
         failpoint("log.folder_synced")
         self._unsynced.clear()
         self._synced_sequences = dict(self._last_sequences)
+        for journal in self._ended:
+            journal.close()  # thousands may wait to be saved: no descriptor for each
         self._to_save.extend(self._ended)
         self._ended.clear()
 

@@ -350,6 +350,18 @@ def test_episodes_are_saved_in_another_thread_while_more_of_them_come(reopen):
     assert_same_transitions(list(reopen().transitions()), expected)
 
 
+def test_episodes_that_wait_to_be_saved_hold_no_descriptors(reopen):
+    """A learner that saves more slowly than many actors end their episodes ran out of them."""
+    log = reopen()
+    log.append(make_episode(session="a"))
+    before = len(os.listdir("/proc/self/fd"))
+    for episode in range(1, 40):
+        log.append(make_episode(session="a", episode=episode, first_sequence=5 * episode))
+    assert len(os.listdir("/proc/self/fd")) == before
+    log.save_ended()
+    assert len(list(log.transitions())) == 200
+
+
 def test_a_file_that_the_disk_refuses_stays_in_its_journal_with_all_that_follow(reopen, tmp_path, monkeypatch):
     log = reopen()
     for episode in range(3):
