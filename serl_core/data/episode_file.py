@@ -80,14 +80,16 @@ def save_episode(
     *,
     task_digest: str,
     arrivals: Sequence[int] | None = None,
+    makes_folders: bool = True,
 ) -> None:
     """Write the steps of one episode to `path`, all or nothing.
 
     Args:
-        path: should end in ``.safetensors``; folders are made.
+        path: should end in ``.safetensors``.
         transitions: in order, of one episode, with provenance.
         task_digest: `TaskConfig.digest()` of the task.
         arrivals: the place of each step in a log; from 0 on when None.
+        makes_folders: those that `path` needs and that are not there.
 
     Raises:
         DataError: there is no step, or the file cannot be written; nothing is left behind then.
@@ -124,7 +126,7 @@ def save_episode(
     }
     text = msgspec.json.encode(header).decode()
     metadata = {"episode": text, "crc32": f"{_checksum(text, arrays):08x}"}
-    write_atomically(path, save(arrays, metadata))
+    write_atomically(path, save(arrays, metadata), makes_folders=makes_folders)
 
 
 def load_header(path: Path) -> EpisodeHeader:
@@ -216,15 +218,16 @@ def episode_paths(directory: Path) -> list[Path]:
     return paths
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` for good, or leave what was there before.
+def write_atomically(path: Path, data: bytes, *, makes_folders: bool = True) -> None:
+    """Put `data` at `path` for good, or leave what was there before; make the folders that it needs.
 
     Raises:
         DataError: the disk is full, read-only or gone.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if makes_folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             failpoint("file.opened")
             file.write(data)

@@ -267,6 +267,7 @@ class EpisodeLog:
             [step.transition for step in journal.steps],
             task_digest=self._task_digest,
             arrivals=[step.arrival for step in journal.steps],
+            makes_folders=False,  # the folder may go at any time
         )
         failpoint("log.episode_saved")
         self._finished[first.session].append((journal.steps[0].arrival, path.name))

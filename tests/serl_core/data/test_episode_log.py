@@ -316,6 +316,21 @@ def test_a_log_whose_folder_has_gone_is_not_made_anew_and_may_come_back(tmp_path
     assert len(list((folder / "episodes").iterdir())) == 2
 
 
+def test_a_folder_that_goes_while_an_episode_is_saved_is_not_made_anew_either(tmp_path, reopen, monkeypatch):
+    log = reopen()
+    log.append(make_episode())
+    folder = tmp_path / "log"
+    folder.rename(tmp_path / "away")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", lambda path: True)  # it was there a moment ago
+        with pytest.raises(DataError, match="cannot write"):
+            log.save_ended()
+    assert not folder.exists()
+    (tmp_path / "away").rename(folder)
+    log.save_ended()
+    assert len(list((folder / "episodes").iterdir())) == 1
+
+
 def test_a_deleted_journal_is_never_called_safe(tmp_path, reopen):
     log = reopen()
     log.append(make_episode()[:3])
