@@ -1,6 +1,7 @@
 """Where an episode starts and how the arm gets there: a reset has arrived, or it raises."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -68,6 +69,8 @@ def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None =
     for attempt in range(1, task.reset.tries + 1):
         if failure:
             _loosen(robot, task.reset)
+            if attempt == task.reset.tries:
+                _unwind(robot, task.reset)
         state, failure = _try_move(robot, task.reset, pose)
         if not failure:
             robot.set_impedance(task.compliance)
@@ -107,14 +110,32 @@ def _loosen(robot: Robot, config: ResetConfig) -> None:
         return
     for dx, dy in ((LOOSEN_M, 0.0), (-LOOSEN_M, 0.0), (0.0, LOOSEN_M), (0.0, -LOOSEN_M)):
         x, y, z, qx, qy, qz, qw = robot.state().tcp_pose
-        if z > config.lift_to_z_m - config.tolerance_m:
+        if _is_up(z, config):
             return
-        try:
-            robot.move((x + dx, y + dy, config.lift_to_z_m, qx, qy, qz, qw))
-        except (RobotFault, RobotAway):
-            raise
-        except RobotError as error:
-            logger.info("still held: %s", error)
+        _attempt(robot.move, (x + dx, y + dy, config.lift_to_z_m, qx, qy, qz, qw))
+
+
+def _unwind(robot: Robot, config: ResetConfig) -> None:
+    """Lead the joints of a lifted arm to their rest posture.
+
+    The tool may have been turned so far that the straight way back leads through a joint's limit.
+    """
+    if _is_up(robot.state().tcp_pose[2], config):
+        logger.warning("the arm goes to its rest posture first")
+        _attempt(robot.joint_reset)
+
+
+def _is_up(z_m: float, config: ResetConfig) -> bool:
+    return config.lift_to_z_m is not None and z_m > config.lift_to_z_m - config.tolerance_m
+
+
+def _attempt(motion: Callable[..., RobotState], *arguments: Vector7) -> None:
+    try:
+        motion(*arguments)
+    except (RobotFault, RobotAway):
+        raise
+    except RobotError as error:
+        logger.info("not freed: %s", error)
 
 
 def as_vector7(pose: Pose) -> Vector7:

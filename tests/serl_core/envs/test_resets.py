@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 
 from examples.ram_insertion import CONFIG
+from robot_servers.local import LocalRobot
+from robot_servers.service import RobotService
+from robot_servers.sim.backend import MujocoBackend
 from serl_core.config import ResetConfig
+from serl_core.envs.arm_env import ArmEnv
 from serl_core.envs.resets import random_start, reset_arm, start_grid, start_pose
+from serl_core.envs.task import load_task
 from serl_core.errors import ResetError, RobotError, RobotFault
 from serl_core.geometry import distance
 from serl_core.robots.messages import Mode
@@ -168,3 +173,75 @@ def test_what_stays_wedged_is_an_error_after_every_try():
     robot.connect()
     with pytest.raises(ResetError, match=r"3 tries.*59\.0 mm short"):
         reset_arm(robot, CONFIG, np.array(CONFIG.reset.pose))
+
+
+class TurnedIntoALimit(FakeRobot):
+    """Comes up, and reaches the start only from its rest posture."""
+
+    is_turned = True
+
+    def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
+        if self.is_turned and pose == CONFIG.reset.pose:
+            self.calls.append("move")
+            raise RobotError("the move failed: joint 6 at 3.703 rad would be driven further in")
+        return super().move(pose, speed_m_s, speed_rad_s)
+
+    def joint_reset(self):
+        self.is_turned = False
+        return super().joint_reset()
+
+
+def test_before_the_last_try_a_lifted_arm_goes_by_its_rest_posture():
+    robot = TurnedIntoALimit(CONFIG.target_pose, CONFIG.target_pose)
+    robot.connect()
+    state = reset_arm(robot, CONFIG, START)
+    assert robot.calls[-4:] == ["joint_reset", "move", "move", "set_impedance"]
+    np.testing.assert_allclose(state.tcp_pose, START)
+
+
+def test_an_arm_that_is_not_lifted_is_not_led_by_its_joints():
+    """They would take what it holds sideways through what holds it."""
+
+    class Stuck(TurnedIntoALimit):
+        def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
+            raise RobotError("the move failed: the arm is 59.0 mm short of the goal")
+
+    not_lifted = dataclasses.replace(CONFIG, reset=dataclasses.replace(RESET, lift_to_z_m=None))
+    for task, robot_type in ((CONFIG, Stuck), (not_lifted, TurnedIntoALimit)):
+        robot = robot_type(CONFIG.target_pose, CONFIG.target_pose)
+        robot.connect()
+        with pytest.raises(ResetError, match="3 tries"):
+            reset_arm(robot, task, START)
+        assert "joint_reset" not in robot.calls
+
+
+def test_a_fault_on_the_way_to_the_rest_posture_is_not_tried_again():
+    class Reflex(TurnedIntoALimit):
+        def joint_reset(self):
+            self.fail(Mode.FAULT, "reflex")
+            return super().joint_reset()
+
+    robot = Reflex(CONFIG.target_pose, CONFIG.target_pose)
+    robot.connect()
+    with pytest.raises(RobotFault):
+        reset_arm(robot, CONFIG, START)
+
+
+def test_a_tool_that_a_policy_has_turned_as_far_as_it_goes_comes_back_in_the_simulation():
+    """The straight way back from there leads joint 6 into its limit: the actor ended with a ResetError."""
+    service = RobotService(MujocoBackend("ram_insertion", is_lockstep=True))
+    service.start()
+    robot = LocalRobot(service)
+    turn = np.array([-1, -1, 1, 1, -1, 1], np.float32)
+    try:
+        with ArmEnv(load_task("ram_insertion"), robot, seed=0) as env:
+            env.reset()
+            while not env.step(turn)[3]:
+                pass
+            env.reset()
+            start, at = np.array(robot.state().tcp_pose), CONFIG.reset.pose
+            assert np.abs(start[:2] - at[:2]).max() < 0.045
+            assert start[2] == pytest.approx(at[2], abs=0.005)
+            assert robot.state().q[5] < 3.0  # rad; its limit is 3.75
+    finally:
+        service.close()
