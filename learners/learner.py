@@ -18,7 +18,7 @@ from learners.relabelling import Relabelling
 from learners.trainer import Trainer
 from serl_core.config import TaskConfig
 from serl_core.data.episode_log import EpisodeLog
-from serl_core.data.metrics_file import MetricsWriter, read_metrics
+from serl_core.data.metrics_file import MetricsWriter, Record, read_metrics
 from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.failpoints import failpoint
 from serl_core.networks.weights import save_policy
@@ -90,11 +90,13 @@ class Learner:
     def start(self, *, resume: bool) -> None:
         """Take up the run (with `resume`, where it was left), compile, and offer the first weights."""
         if resume:
-            tail = self._trainer.resume()
+            untold: list[Record] = []
+            tail = self._trainer.resume(lambda transition: untold.extend(self._new_episodes(transition)))
             # Above 0 when episodes were moved out of the log.
-            self._env_steps_told = self._trainer.pacing.env_steps + len(tail) - self._log.position
-            for transition in self._log.transitions():
-                self._tell_episode(transition)
+            moved = self._trainer.pacing.env_steps + len(tail) - self._log.position
+            self._env_steps_told += moved
+            for record in untold:
+                self._metrics.write("episode", record | {"env_steps": record["env_steps"] + moved})
             for line in self._relabelling.resume():
                 self._episodes.relabel(line.session, line.episode, self._relabelling.label_of(line))
             self._link.restore(self._log.synced_sequences())
@@ -192,7 +194,8 @@ class Learner:
         self._trainer.insert(transitions)
         self._alarms.see_rewards(transitions)
         for transition in transitions:
-            self._tell_episode(transition)
+            for record in self._new_episodes(transition):
+                self._metrics.write("episode", record)
         self._report()
 
     def _relabel(self) -> None:
@@ -308,11 +311,11 @@ class Learner:
                 self._intake.sync()
                 self._report(is_finished=True)
 
-    def _tell_episode(self, transition: Transition) -> None:
+    def _new_episodes(self, transition: Transition) -> list[Record]:
+        """Return the record of the episode that a transition ends, unless a start before has written it."""
         self._env_steps_told += 1
         record = self._episodes.add(transition, self._env_steps_told)
-        if record is not None and (record["session"], record["episode"]) not in self._told:
-            self._metrics.write("episode", record)
+        return [record] if record is not None and (record["session"], record["episode"]) not in self._told else []
 
     def _tell_updates(self, values: dict[str, float]) -> None:
         now_s = time.monotonic()

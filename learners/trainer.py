@@ -5,7 +5,7 @@ same transitions in the same order give the same weights to the bit, also across
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -251,11 +251,14 @@ class Trainer:
             self.nonfinite["weights"] += 1
             raise LearningError(f"{name} hold numbers that are not finite; neither published nor saved")
 
-    def resume(self) -> list[Transition]:
+    def resume(self, see: Callable[[Transition], None] = lambda transition: None) -> list[Transition]:
         """Go back to the newest checkpoint (to the start if there is none) and rebuild the buffers.
 
         What the checkpoint has learned from and the log no longer has (an episode moved away because
         its file was corrupt) is missing in the buffer, with a warning.
+
+        Args:
+            see: is shown all that is logged, in order, as it is read: a long run's log is read once.
 
         Returns:
             The transitions that were logged after it. They are still to be inserted: inserted one at
@@ -273,6 +276,7 @@ class Trainer:
         for transition in self._log.transitions():
             provenance = transition.provenance
             assert provenance is not None  # else it could not be logged
+            see(transition)
             self.policy_version = max(self.policy_version, provenance.policy_version)
             if provenance.sequence <= before.get(provenance.session, -1):
                 self.online.insert(as_stored(transition, self.spec))

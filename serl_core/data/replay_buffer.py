@@ -107,6 +107,7 @@ class ReplayBuffer(View):
         self.interventions = View(self, SlotSet(capacity))
         self._overwrites = overwrites
         self._spec = spec
+        self._action_shape, self._feature_shapes = (spec.action.size,), stored_shapes(spec)
         try:
             self._frames = Frames(spec, capacity)
             self._action = np.zeros((capacity, spec.action.size), np.float32)
@@ -241,14 +242,14 @@ class ReplayBuffer(View):
 
     def check(self, transition: Transition) -> None:
         """Raise DataError unless the transition's arrays fit the spec."""
-        _check_shape("action", transition.action, (self._spec.action.size,))
+        _check_shape("action", transition.action, self._action_shape)
         for name, observation in (
             ("observation", transition.observation),
             ("next_observation", transition.next_observation),
         ):
             _check_shape(f"{name}.proprio", observation.proprio, (self._spec.proprio_size,))
             _check_shapes(f"{name}.images", observation.images, self._spec.image_shapes)
-            _check_shapes(f"{name}.features", observation.features, stored_shapes(self._spec))
+            _check_shapes(f"{name}.features", observation.features, self._feature_shapes)
 
 
 def _check_shapes(name: str, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
