@@ -29,7 +29,7 @@ from serl_core.robots.messages import Mode
 DIGEST = load_task(TASK).config.digest()
 PERIOD_S = 20.0  # between faults
 STUBS, STUB_HZ = 8, 200.0
-FULL_LOAD_S = 1800.0  # a longer soak has as many transitions as this gives, at a lower rate: a learner that starts reads them all
+FULL_LOAD_S = 1800.0  # a longer soak makes no more transitions than this one: a learner that starts reads them all
 SCRAPE_S = 2.0
 ALLOWED_FDS = 6  # more than at the end of the warm-up
 ALLOWED_THREADS = 4

@@ -37,6 +37,7 @@ from tests.actors.fakes import ListedTeleop, open_env
 from tests.faults.fault_rows import row
 from tests.faults.link_rig import StubActor, StubLearner, line_of, logged, process, result_of
 from tests.faults.mutations import mutated_frames
+from tests.flooded_port import assert_outlives_a_flood
 
 DIGEST = "cafe"
 PATIENCE_S = 20.0
@@ -175,34 +176,18 @@ def test_bits_that_flip_on_the_line_lose_nothing(tmp_path, seed, observed):
 
 
 HELD_UP = """
-import os, subprocess, sys, time
-import zmq
+import time
 from serl_core.transport.learner_side import LearnerSide
 from serl_core.transport.zmq_transport import ZmqLearnerLink
-
-FLOOD = \"\"\"
-import os, signal, sys, time, zmq
-socket = zmq.Context().socket(zmq.DEALER)
-socket.set_hwm(0)
-socket.connect(sys.argv[1])
-for _ in range(2000):
-    socket.send(bytes(1000))
-time.sleep(0.5)
-os.kill(os.getpid(), signal.SIGKILL)
-\"\"\"
 LearnerSide.handle = lambda *_: time.sleep(5.0)
 link = ZmqLearnerLink("cafe").open()
-subprocess.run([sys.executable, "-c", FLOOD, link.address])
-time.sleep(4.0)  # ZeroMQ's heartbeat would end this process within 1 s
-print("lives", flush=True)
-os._exit(0)
+address = link.address
 """
 
 
 @row("T1")
 def test_a_learner_that_is_held_up_outlives_an_actor_killed_with_messages_unread(observed):
-    run = subprocess.run([sys.executable, "-c", HELD_UP], capture_output=True, text=True, timeout=60, check=False)
-    assert (run.stdout, run.returncode) == ("lives\n", 0), run.stderr
+    assert_outlives_a_flood(HELD_UP)
     observed("an actor killed while a learner that is held up has 2,000 of its messages unread: the learner lives")
 
 
