@@ -181,9 +181,16 @@ class EpisodeLog:
         self._synced_s = self._clock()
         if self._synced_sequences == self._last_sequences:
             return
+        ended = set(self._ended)
+
+        def bring_to_disk(journal: _Journal) -> None:
+            journal.sync()
+            if journal in ended:
+                journal.close()  # thousands may wait to be saved, above all after a start: no descriptor for each
+
         try:
             journals = sorted(self._unsynced, key=attrgetter("path"))
-            for _ in self._syncing.map(_Journal.sync, journals):  # at once: one wait for the disk instead of many
+            for _ in self._syncing.map(bring_to_disk, journals):  # at once: one wait for the disk instead of many
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)
@@ -194,7 +201,7 @@ class EpisodeLog:
         self._unsynced.clear()
         self._synced_sequences = dict(self._last_sequences)
         for journal in self._ended:
-            journal.close()  # thousands may wait to be saved: no descriptor for each
+            journal.close()
         self._to_save.extend(self._ended)
         self._ended.clear()
 

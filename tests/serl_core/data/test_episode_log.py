@@ -1,4 +1,5 @@
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -375,6 +376,20 @@ def test_episodes_that_wait_to_be_saved_hold_no_descriptors(reopen):
     assert len(os.listdir("/proc/self/fd")) == before
     log.save_ended()
     assert len(list(log.transitions())) == 200
+
+
+def test_a_killed_learner_with_more_unsaved_episodes_than_descriptors_starts_again(reopen, tmp_path):
+    log = reopen()
+    for episode in range(100):
+        log.append(make_episode(session="a", episode=episode, first_sequence=5 * episode))
+    shutil.copytree(tmp_path / "log", tmp_path / "killed")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+    try:
+        with closing(EpisodeLog(tmp_path / "killed", "cafe")) as again:
+            assert len(list(again.transitions())) == 500
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_file_that_the_disk_refuses_stays_in_its_journal_with_all_that_follow(reopen, tmp_path, monkeypatch):
