@@ -118,7 +118,6 @@ class OperatorLink:
         self._is_closing.set()
         assert self._thread is not None, "it was never opened"
         self._thread.join()
-        self._path.unlink(missing_ok=True)
 
     def _release(self) -> None:
         self._socket.close()
