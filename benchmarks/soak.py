@@ -137,12 +137,12 @@ class Fault(NamedTuple):
 
 FAULTS = (
     Fault(learner_killed, ("learner",), "resumed at env step"),
-    Fault(actor_killed, ("actor",), "connected: actor"),
+    Fault(actor_killed, ("actor",), "connected: actor 'actor-0'"),
     Fault(robot_server_killed, ("robot",), "the robot is away"),
     Fault(both_killed, ("learner", "actor"), "resumed at env step"),
     Fault(stubs_killed, ("stub-0",), "connected: actor 'stub-0'"),
     Fault(line_stalled, ("learner link_introduced",), "no word from"),
-    Fault(line_cut, ("learner link_introduced",), "connected: actor"),
+    Fault(line_cut, ("learner link_introduced",), "connected: actor 'actor-0'"),
     Fault(line_damaged, ("learner link_rejected", "learner link_introduced"), "rejected a message|connected: actor"),
     Fault(stopped_and_resumed, ('robot latch_cause{cause="stop"}',), "latched by 'stop'"),
     Fault(reflex, ('robot latch_cause{cause="reflex"}',), "latched by 'reflex'"),

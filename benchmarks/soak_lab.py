@@ -28,7 +28,7 @@ from serl_core.serving import bind
 from serl_core.testing.faults.proxy import FaultyLine
 
 PATIENCE_S = 5.0  # with an arm that does nothing
-START_S, END_S = 300.0, 20.0
+START_S, END_S = 300.0, 90.0
 WARM_UP_S = 60.0  # of a program, before what it holds is looked at
 LOOK_S = 0.25  # between looks while a fault lasts
 CAPACITY = "200"  # frames of the online buffer: it wraps more than fifty times in half an hour
@@ -39,7 +39,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": str(2*
 
 
 class Program:
-    """One of the three, started again under the same name after each death."""
+    """One of the three or a stub, started again under the same name after each death."""
 
     def __init__(self, name: str, arguments: list[str], folder: Path, metrics: Path) -> None:
         self.name = name

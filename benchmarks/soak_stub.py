@@ -30,7 +30,7 @@ from serl_core.types import EndReason, EnvSpec, Observation, Provenance, Transit
 TASK = "ram_insertion"  # from the state: its transitions have no pictures
 EPISODE_STEPS = 100
 PATIENCE_S = 120.0  # with a learner that starts
-DRAIN_S = 10.0
+DRAIN_S = 60.0
 
 
 def steps(session: str, spec: EnvSpec, seed: int) -> Iterator[Transition]:
@@ -57,7 +57,7 @@ def steps(session: str, spec: EnvSpec, seed: int) -> Iterator[Transition]:
 
 
 def main() -> int:
-    """Step until told to end; return 0."""
+    """Step until told to end; return 0 if the learner then has it all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, required=True)
     parser.add_argument("--learner", required=True)
@@ -89,8 +89,8 @@ def main() -> int:
             sender.pump()
             metrics.numbers = ActorNumbers(transitions=sender.counters())
             log.tick(partial(dict, session=session, env_steps=made))
-        sender.drain(DRAIN_S)
-    return 0
+        log.write(partial(dict, session=session, env_steps=made))
+        return 0 if sender.drain(DRAIN_S) else 1
 
 
 if __name__ == "__main__":
