@@ -178,9 +178,7 @@ def test_a_stop_saves_and_a_resume_goes_on_without_telling_twice(tmp_path):
     desk = Desk(tmp_path)
     desk.send(steps[:35])
     before = desk.actor.newest_weights(0).version
-    stop = threading.Event()
-    stop.set()
-    assert desk.learner.run(stop) is False
+    assert desk.learner.run(stopped()) is False
     told = desk.records("episode")
     desk.stop()
 
@@ -194,6 +192,29 @@ def test_a_stop_saves_and_a_resume_goes_on_without_telling_twice(tmp_path):
     assert ends == list(range(len(ends)))
     assert sum(record["length_steps"] for record in desk.records("episode")) <= 60
     desk.stop()
+
+
+def test_an_episode_that_ended_before_a_kill_is_told_at_its_step_also_when_an_older_one_was_moved_away(tmp_path):
+    desk = Desk(tmp_path)
+    desk.send(stream(0, 35))
+    told = desk.records("episode")
+    desk.learner.run(stopped())
+    desk.stop()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if '"episode"' not in line))
+    oldest = min((tmp_path / "experience" / "episodes").iterdir())
+    oldest.rename(tmp_path / oldest.name)
+
+    desk = Desk(tmp_path, resume=True)
+    assert len(told) > 1
+    assert [record["env_steps"] for record in desk.records("episode")] == [r["env_steps"] for r in told[1:]]
+    desk.stop()
+
+
+def stopped():
+    stop = threading.Event()
+    stop.set()
+    return stop
 
 
 @pytest.mark.parametrize("name", ["max_env_steps", "publish_every", "checkpoint_every"])
