@@ -144,7 +144,7 @@ class LocalRobot:
                 self._sleep(WAIT_S)
             job = self._call(self._service.job, job.id)
         if job.state != "succeeded":
-            raise RobotError(f"the {job.kind.replace('_', ' ')} {job.state}: {job.detail}")
+            raise RobotError(f"the {job.kind.replace('_', ' ')} {job.state}: {job.detail}", cause=job.cause)
         return self._service.state()
 
     def _lease(self) -> int:

@@ -170,7 +170,7 @@ class ResetConfig:
     pose: Vector7  # centre of the start poses, base frame
     randomise_m: Vector3 = (0.0, 0.0, 0.0)  # uniform, +- per axis
     randomise_rz_rad: float = 0.0  # uniform, +- about the base's z axis
-    lift_to_z_m: float | None = None  # go straight up first; free to turn there, and to the rest posture
+    lift_to_z_m: float | None = None  # go straight up to this height first: room to turn
     tolerance_m: float = 0.004
     tolerance_rad: float = 0.03
     tries: int = 3  # then ResetError

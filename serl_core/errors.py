@@ -26,12 +26,14 @@ class RobotError(SerlError):
     Attributes:
         status: HTTP status of the refusal; 0 when the server was not reached.
         field: the offending field, such as ``pose[3]``, where there is one.
+        cause: of a move that failed, in a word, such as ``joint_limit``; empty if none is known.
     """
 
-    def __init__(self, message: str, *, status: int = 0, field: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int = 0, field: str | None = None, cause: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.field = field
+        self.cause = cause
 
 
 class RobotFault(RobotError):

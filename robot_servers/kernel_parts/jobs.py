@@ -22,9 +22,9 @@ class Jobs:
         self.newest = Job(id=1 if self.newest is None else self.newest.id + 1, kind=kind, state="running")
         return self.newest
 
-    def finish(self, state: str, detail: str) -> None:
+    def finish(self, state: str, detail: str, cause: str = "") -> None:
         """End the one that runs, if there is one."""
         job = self.newest
         if job is not None and job.state == "running":
             self._on_event(job.kind, f"{state} {detail}".rstrip())
-            self.newest = Job(id=job.id, kind=job.kind, state=state, detail=detail)
+            self.newest = Job(id=job.id, kind=job.kind, state=state, detail=detail, cause=cause)

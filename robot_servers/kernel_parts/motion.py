@@ -12,7 +12,7 @@ from robot_servers.kernel_parts.server_move import ServerMove
 from robot_servers.kernel_parts.slew import MinimumJerk
 from robot_servers.kernel_parts.soft_wall import SoftWall
 from robot_servers.limits import SafetyLimits
-from serl_core.robots.messages import Job, Mode, Vector6, Vector7
+from serl_core.robots.messages import JOINT_LIMIT, Job, Mode, Vector6, Vector7
 
 
 class Motion:
@@ -208,6 +208,6 @@ class Motion:
             return
         driven = self._joints.driven_in(measured, self._guidance.pose, ahead)
         if driven is not None:
-            self._on_event("joint_limit", f"{driven}: hold")
-            self.jobs.finish("failed", driven)
+            self._on_event(JOINT_LIMIT, f"{driven}: hold")
+            self.jobs.finish("failed", driven, JOINT_LIMIT)
             self.hold(now_s, measured)

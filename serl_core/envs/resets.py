@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from serl_core.config import ResetConfig, TaskConfig
 from serl_core.errors import ResetError, RobotAway, RobotError, RobotFault
 from serl_core.geometry import distance, turn_about_base_z
 from serl_core.robots.interface import Robot
-from serl_core.robots.messages import RobotState, Vector7
+from serl_core.robots.messages import JOINT_LIMIT, RobotState, Vector7
 
 LOOSEN_M = 0.005
 
@@ -47,8 +48,8 @@ def start_grid(config: ResetConfig, count: int, *, skip: int = 0) -> list[Pose]:
 def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None = None) -> RobotState:
     """Bring the arm to `start` and return its state there, ready for the policy.
 
-    Stiff and precise on the way, compliant when it has arrived. In simulation `is_teleport` puts it
-    there at once.
+    Stiff and precise on the way, compliant when it has arrived. A tool that was turned so far that the way back drives
+    a joint into its limit goes by the rest posture, in joint space. In simulation `is_teleport` puts it there at once.
 
     Args:
         seed: begins the simulated scene anew before the arm moves; a real arm has none.
@@ -65,26 +66,34 @@ def reset_arm(robot: Robot, task: TaskConfig, start: Pose, *, seed: int | None =
     robot.set_impedance(task.precision)
     if seed is not None and robot.health().is_simulated:
         robot.sim_reset(seed=seed)
-    failure = ""
+    miss: _Miss | None = None
     for attempt in range(1, task.reset.tries + 1):
-        if failure:
+        if miss is not None:
             _loosen(robot, task.reset)
-            if attempt == task.reset.tries:
+            if miss.cause == JOINT_LIMIT:
                 _unwind(robot, task.reset)
-        state, failure = _try_move(robot, task.reset, pose)
-        if not failure:
+        state, miss = _try_move(robot, task.reset, pose)
+        if miss is None:
             robot.set_impedance(task.compliance)
             return state
-        logger.warning("reset try %d of %d: %s", attempt, task.reset.tries, failure)
+        logger.warning("reset try %d of %d: %s", attempt, task.reset.tries, miss.detail)
     robot.set_impedance(task.compliance)
+    assert miss is not None
     raise ResetError(
-        f"reset of task {task.name!r}: not at the start pose after {task.reset.tries} tries, {failure}; "
+        f"reset of task {task.name!r}: not at the start pose after {task.reset.tries} tries, {miss.detail}; "
         "free the arm's way, or widen ResetConfig.tolerance_m and tolerance_rad"
     )
 
 
-def _try_move(robot: Robot, config: ResetConfig, pose: Vector7) -> tuple[RobotState, str]:
-    """Return the state after one try and what is wrong with it; empty when it has arrived."""
+class _Miss(NamedTuple):
+    """What is wrong after a try."""
+
+    detail: str
+    cause: str = ""
+
+
+def _try_move(robot: Robot, config: ResetConfig, pose: Vector7) -> tuple[RobotState, _Miss | None]:
+    """Return the state after one try and what is wrong with it; None when it has arrived."""
     state = robot.state()
     try:
         if config.lift_to_z_m is not None and state.tcp_pose[2] < config.lift_to_z_m:
@@ -94,14 +103,14 @@ def _try_move(robot: Robot, config: ResetConfig, pose: Vector7) -> tuple[RobotSt
     except (RobotFault, RobotAway):
         raise
     except RobotError as error:
-        return state, str(error)
+        return state, _Miss(str(error), error.cause)
     apart_m, apart_rad = distance(np.array(pose), np.array(state.tcp_pose))
     if apart_m > config.tolerance_m or apart_rad > config.tolerance_rad:
-        return state, (
+        return state, _Miss(
             f"{1e3 * apart_m:.1f} mm and {apart_rad:.3f} rad away where "
             f"{1e3 * config.tolerance_m:.1f} mm and {config.tolerance_rad:.3f} rad are allowed"
         )
-    return state, ""
+    return state, None
 
 
 def _loosen(robot: Robot, config: ResetConfig) -> None:
@@ -116,10 +125,7 @@ def _loosen(robot: Robot, config: ResetConfig) -> None:
 
 
 def _unwind(robot: Robot, config: ResetConfig) -> None:
-    """Lead the joints of a lifted arm to their rest posture.
-
-    The tool may have been turned so far that the straight way back leads through a joint's limit.
-    """
+    """Lead the joints of a lifted arm to their rest posture: the straight way back leads through a joint's limit."""
     if _is_up(robot.state().tcp_pose[2], config):
         logger.warning("the arm goes to its rest posture first")
         _attempt(robot.joint_reset)

@@ -283,7 +283,7 @@ class HttpRobot:
                 time.sleep(POLL_S)
             job = self._send("GET", f"/v1/jobs/{job.id}", None, Job)
         if job.state != "succeeded":
-            raise RobotError(f"the {job.kind.replace('_', ' ')} {job.state}: {job.detail}")
+            raise RobotError(f"the {job.kind.replace('_', ' ')} {job.state}: {job.detail}", cause=job.cause)
         return self.state()
 
     # ---- the wire

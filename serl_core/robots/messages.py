@@ -196,6 +196,9 @@ class RecoverCommand(Message, frozen=True):
     cause: str
 
 
+JOINT_LIMIT = "joint_limit"  # a move's cause: a joint near its end would be driven further in
+
+
 class Job(Message, frozen=True):
     """A move or reset under way: poll GET /v1/jobs/{id}."""
 
@@ -203,6 +206,7 @@ class Job(Message, frozen=True):
     kind: str
     state: str  # "running" | "succeeded" | "failed" | "cancelled"
     detail: str = ""
+    cause: str = ""  # of a failure that has another way round: JOINT_LIMIT
 
 
 class SimResetCommand(Message, frozen=True):

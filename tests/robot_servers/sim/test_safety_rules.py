@@ -12,7 +12,7 @@ from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.sim.model import LINKS
 from serl_core.errors import RobotError, RobotFault
-from serl_core.robots.messages import Mode, RobotState, SimAdvanceCommand, Vector7
+from serl_core.robots.messages import JOINT_LIMIT, Mode, RobotState, SimAdvanceCommand, Vector7
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 BOX = SafetyLimits(box_low_m=(0.3, -0.2, 0.05), box_high_m=(0.7, 0.2, 0.5))
@@ -78,8 +78,9 @@ def test_steps_towards_a_joint_limit_are_refused_before_it_and_the_arm_stays():
 def test_a_move_into_a_joint_limit_ends_at_the_margin_and_another_leads_out():
     server = Server()
     server.robot.sim_reset(pose=turned_by(-1.8))
-    with pytest.raises(RobotError, match=r"the move failed: joint 7 at .* would be driven further in"):
+    with pytest.raises(RobotError, match=r"the move failed: joint 7 at .* would be driven further in") as failure:
         server.robot.move(turned_by(-2.15))
+    assert failure.value.cause == JOINT_LIMIT
     assert HIGH_RAD - server.after(0.5).q[6] > 0.045
     assert server.robot.move(turned_by(-1.5)).mode is Mode.HOLD
 

@@ -15,7 +15,7 @@ from serl_core.envs.resets import random_start, reset_arm, start_grid, start_pos
 from serl_core.envs.task import load_task
 from serl_core.errors import ResetError, RobotError, RobotFault
 from serl_core.geometry import distance
-from serl_core.robots.messages import Mode
+from serl_core.robots.messages import JOINT_LIMIT, Mode
 from serl_core.testing.fakes import FakeRobot
 from tests.serl_core.strategies import vectors
 
@@ -183,7 +183,7 @@ class TurnedIntoALimit(FakeRobot):
     def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
         if self.is_turned and pose == CONFIG.reset.pose:
             self.calls.append("move")
-            raise RobotError("the move failed: joint 6 at 3.703 rad would be driven further in")
+            raise RobotError("the move failed: joint 6 at 3.703 rad would be driven further in", cause=JOINT_LIMIT)
         return super().move(pose, speed_m_s, speed_rad_s)
 
     def joint_reset(self):
@@ -191,7 +191,7 @@ class TurnedIntoALimit(FakeRobot):
         return super().joint_reset()
 
 
-def test_before_the_last_try_a_lifted_arm_goes_by_its_rest_posture():
+def test_a_lifted_arm_whose_way_back_leads_into_a_joints_limit_goes_by_its_rest_posture():
     robot = TurnedIntoALimit(CONFIG.target_pose, CONFIG.target_pose)
     robot.connect()
     state = reset_arm(robot, CONFIG, START)
@@ -204,7 +204,7 @@ def test_an_arm_that_is_not_lifted_is_not_led_by_its_joints():
 
     class Stuck(TurnedIntoALimit):
         def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
-            raise RobotError("the move failed: the arm is 59.0 mm short of the goal")
+            raise RobotError("the move failed: joint 6 at 3.703 rad would be driven further in", cause=JOINT_LIMIT)
 
     not_lifted = dataclasses.replace(CONFIG, reset=dataclasses.replace(RESET, lift_to_z_m=None))
     for task, robot_type in ((CONFIG, Stuck), (not_lifted, TurnedIntoALimit)):
@@ -212,6 +212,20 @@ def test_an_arm_that_is_not_lifted_is_not_led_by_its_joints():
         robot.connect()
         with pytest.raises(ResetError, match="3 tries"):
             reset_arm(robot, task, START)
+        assert "joint_reset" not in robot.calls
+
+
+def test_only_a_joints_limit_leads_an_arm_to_its_rest_posture():
+    class Refused(FakeRobot):
+        def move(self, pose, speed_m_s=0.15, speed_rad_s=0.6):
+            if pose == CONFIG.reset.pose:
+                raise RobotError("pose[2] is outside the box", status=422, field="pose[2]")
+            return super().move(pose, speed_m_s, speed_rad_s)
+
+    for robot in (Refused(CONFIG.target_pose, CONFIG.target_pose), connected(moves_short=100)):
+        robot.connect()
+        with pytest.raises(ResetError, match="3 tries"):
+            reset_arm(robot, CONFIG, START)
         assert "joint_reset" not in robot.calls
 
 
