@@ -29,7 +29,7 @@ from serl_core.testing.faults.proxy import FaultyLine
 
 PATIENCE_S = 5.0  # with an arm that does nothing
 START_S, END_S = 300.0, 90.0
-WARM_UP_S = 60.0  # of a program, before what it holds is looked at
+WARM_UP_S = 60.0  # of a program that tells its metrics, before what it holds is looked at
 LOOK_S = 0.25  # between looks while a fault lasts
 CAPACITY = "200"  # frames of the online buffer: it wraps more than fifty times in half an hour
 CHECKPOINT_EVERY = "500"  # steps that were learned from: each few seconds
@@ -46,7 +46,7 @@ class Program:
         self._arguments, self._metrics = arguments, metrics
         self._process: subprocess.Popen[bytes] | None = None
         self.lives: list[list[dict[str, float]]] = []  # what it told of itself once it was warm
-        self._started_s = 0.0
+        self._first_told_s: float | None = None
         self._is_killed = False
         self.log = folder / f"{name}.log"
 
@@ -59,7 +59,7 @@ class Program:
                 self._arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **MALLOC}
             )
         self.lives.append([])
-        self._started_s = time.monotonic()
+        self._first_told_s = None
 
     @property
     def is_running(self) -> bool:
@@ -108,7 +108,8 @@ class Program:
             if not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
                 values[name.removeprefix("serl_").removesuffix("_total")] = float(value)
-        if time.monotonic() - self._started_s > WARM_UP_S:
+        self._first_told_s = self._first_told_s or time.monotonic()
+        if time.monotonic() - self._first_told_s > WARM_UP_S:
             self.lives[-1].append(values)
         return values
 
