@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 RECEIVE_S = 0.1  # how long the thread waits for transitions before it looks whether it shall end
 RETRY_S = 1.0  # after a write that the disk refused
 SAVE_PERIOD_S = 0.1  # between looks for episodes that have ended
+MAX_UNSAVED = 64  # such episodes: they are held in memory, and what comes later stays in the actors' spools
 
 
 class Intake:
@@ -119,6 +120,9 @@ class Intake:
 
     def _run(self) -> None:
         while not self._is_closing.is_set():
+            if self._log.unsaved > MAX_UNSAVED:
+                self._is_closing.wait(0.01)
+                continue
             transitions = self._link.receive(RECEIVE_S)
             if not transitions:
                 continue

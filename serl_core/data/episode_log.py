@@ -105,7 +105,8 @@ class _Journal:
 
     def _opened(self) -> int:
         if self._file is None:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            new = 0 if self.steps else os.O_CREAT  # a file that was deleted is not made again without its steps
+            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | new, 0o644)
         return self._file
 
 
@@ -150,6 +151,11 @@ class EpisodeLog:
         """How many transitions the log holds."""
         return self._position
 
+    @property
+    def unsaved(self) -> int:
+        """How many ended episodes wait for `save_ended`, in their journals and in memory."""
+        return len(self._to_save)
+
     def last_sequences(self) -> dict[str, int]:
         """Return the last logged sequence of each session; it survives the end of this process."""
         return dict(self._last_sequences)
@@ -181,7 +187,7 @@ class EpisodeLog:
         self._synced_s = self._clock()
         if self._synced_sequences == self._last_sequences:
             return
-        ended = set(self._ended)
+        grown, ended = set(self._unsynced), set(self._ended)
 
         def bring_to_disk(journal: _Journal) -> None:
             journal.sync()
@@ -189,7 +195,7 @@ class EpisodeLog:
                 journal.close()  # thousands may wait to be saved, above all after a start: no descriptor for each
 
         try:
-            journals = sorted(self._unsynced, key=attrgetter("path"))
+            journals = sorted(grown, key=attrgetter("path"))
             for _ in self._syncing.map(bring_to_disk, journals):  # at once: one wait for the disk instead of many
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
@@ -200,7 +206,7 @@ class EpisodeLog:
         failpoint("log.folder_synced")
         self._unsynced.clear()
         self._synced_sequences = dict(self._last_sequences)
-        for journal in self._ended:
+        for journal in (*self._ended, *(set(self._journals.values()) - grown)):  # of dead actors they would stay open
             journal.close()
         self._to_save.extend(self._ended)
         self._ended.clear()

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from learners.intake import Intake
+from learners.intake import MAX_UNSAVED, Intake
 from serl_core.errors import ConfigError, DataError
 from tests.serl_core.agents.toy import stream
 
@@ -38,6 +38,7 @@ class Log:
         self.may_save = threading.Event()
         self.may_save.set()
         self.refusals = 0
+        self.unsaved = 0
         self.policies = {}
 
     def append(self, transitions):
@@ -152,6 +153,19 @@ def test_a_file_that_takes_long_keeps_no_acknowledgement_waiting():
         assert not log.saved.is_set()
         log.may_save.set()
         assert log.saved.wait(60.0)
+
+
+def test_while_too_many_episodes_wait_for_their_files_the_actors_keep_what_they_make():
+    """They are held in memory: a backlog of the actors grew it by as much as the disk was behind."""
+    link, log = Link(), Log()
+    intake = Intake(link, log, list)
+    log.unsaved = MAX_UNSAVED + 1
+    with intake.in_background():
+        link.waiting = stream(0, 5)
+        assert intake.take(0.1) == []
+        assert len(link.waiting) == 5
+        log.unsaved = MAX_UNSAVED
+        assert len(taken(intake, 5)) == 5
 
 
 def test_a_file_that_is_refused_is_counted_and_tried_again(caplog):

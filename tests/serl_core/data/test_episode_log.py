@@ -378,6 +378,37 @@ def test_episodes_that_wait_to_be_saved_hold_no_descriptors(reopen):
     assert len(list(log.transitions())) == 200
 
 
+def test_an_episode_whose_actor_is_gone_holds_no_descriptor_and_goes_on_if_it_comes_back(reopen):
+    """Each killed actor left one, for as long as the learner lived."""
+    log, steps = reopen(), make_episode(session="dead")
+    log.append(steps[:2])
+    log.sync()
+    held = len(os.listdir("/proc/self/fd"))
+    for k in range(2):
+        log.append(make_episode(session="lives")[k : k + 1])
+        log.sync()
+    assert len(os.listdir("/proc/self/fd")) == held
+    log.append(steps[2:])
+    assert log.unsaved == 1
+    log.save_ended()
+    assert [step.provenance.sequence for step in reopen().transitions() if step.provenance.session == "dead"] == [
+        step.provenance.sequence for step in steps
+    ]
+
+
+def test_a_journal_that_was_deleted_while_its_actor_was_quiet_is_not_begun_again(reopen, tmp_path):
+    log, steps = reopen(), make_episode(session="quiet")
+    log.append(steps[:2])
+    log.sync()
+    log.append(make_episode(session="lives")[:1])
+    log.sync()
+    (journal,) = tmp_path.rglob("quiet-*.journal")
+    journal.unlink()
+    with pytest.raises(DataError, match=journal.name):
+        log.append(steps[2:])
+    assert log.last_sequences()["quiet"] == 1
+
+
 def test_a_killed_learner_with_more_unsaved_episodes_than_descriptors_starts_again(reopen, tmp_path):
     log = reopen()
     for episode in range(100):
