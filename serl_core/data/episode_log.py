@@ -85,12 +85,18 @@ class _Journal:
             raise DataError(f"cannot write {self.path}: {error.strerror}; make room, then start again") from error
         self.steps.append(Step(arrival, transition))
 
-    def sync(self) -> None:
-        """Bring the file to the disk itself. Its name takes `sync_folder`."""
+    def sync(self, closes: bool) -> None:
+        """Bring the file to the disk itself. Its name takes `sync_folder`.
+
+        Args:
+            closes: it has ended. Thousands may wait to be saved, above all after a start: no descriptor for each.
+        """
         file = self._opened()
         if os.fstat(file).st_nlink == 0:  # else a file that nobody can find again would be called safe
             raise OSError(errno.ENOENT, f"{self.path.name} was deleted")
         os.fdatasync(file)  # what reading it back takes: not the time of its last change
+        if closes:
+            self.close()
 
     def close(self) -> None:
         if self._file is not None:
@@ -188,15 +194,10 @@ class EpisodeLog:
         if self._synced_sequences == self._last_sequences:
             return
         grown, ended = set(self._unsynced), set(self._ended)
-
-        def bring_to_disk(journal: _Journal) -> None:
-            journal.sync()
-            if journal in ended:
-                journal.close()  # thousands may wait to be saved, above all after a start: no descriptor for each
-
         try:
             journals = sorted(grown, key=attrgetter("path"))
-            for _ in self._syncing.map(bring_to_disk, journals):  # at once: one wait for the disk instead of many
+            closes = [journal in ended for journal in journals]
+            for _ in self._syncing.map(_Journal.sync, journals, closes):  # at once: one wait for the disk
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)
