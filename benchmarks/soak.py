@@ -135,7 +135,7 @@ class Fault(NamedTuple):
         return self.strike.__name__
 
 
-LATCHED = "latched by '(stop|reflex|joint_speed)'"  # of two at once the log tells one; a far turned arm resets too fast
+LATCHED = r"latched by '(?s:.*)"  # the actor tells one of two at once; which, the audit log after it
 FAULTS = (
     Fault(learner_killed, ("learner",), "resumed at env step"),
     Fault(actor_killed, ("actor",), "connected: actor 'actor-0'"),
@@ -145,8 +145,8 @@ FAULTS = (
     Fault(line_stalled, ("learner link_introduced",), "no word from"),
     Fault(line_cut, ("learner link_introduced",), "connected: actor 'actor-0'"),
     Fault(line_damaged, ("learner link_rejected", "learner link_introduced"), "rejected a message|connected: actor"),
-    Fault(stopped_and_resumed, ('robot latch_cause{cause="stop"}',), LATCHED),
-    Fault(reflex, ('robot latch_cause{cause="reflex"}',), LATCHED),
+    Fault(stopped_and_resumed, ('robot latch_cause{cause="stop"}',), LATCHED + '"event":"stop"'),
+    Fault(reflex, ('robot latch_cause{cause="reflex"}',), LATCHED + '"detail":"reflex"'),
     Fault(actor_suspended, ("robot watchdog_fired", "robot lease_epoch"), "lease is lost|was held up"),
     Fault(learner_suspended, ("learner link_introduced",), "no word from"),
     Fault(disk_full, ("learner log_refused", "learner ckpt_failed"), "No space left on device"),

@@ -137,7 +137,7 @@ class Lab:
         self.line = stack.enter_context(FaultyLine(self._learner_port, seed=seed))
         self.breaches: list[str] = []
         self._before: dict[str, dict[str, float]] = {}  # what the programs told before the present fault
-        self._read_bytes: dict[str, int] = {}  # of their logs
+        self._read_bytes: dict[Path, int] = {}  # of the logs
         self._shown: set[str] = set()  # "PROGRAM METRIC" that has risen since, "PROGRAM" that was silent
         self.recovered = 0  # times that the arm was latched by no fault of the list
         serl = [sys.executable, "-P", "-m", "serl_core.cli.main"]
@@ -221,18 +221,22 @@ class Lab:
     def begin_fault(self) -> None:
         """Note what the programs tell, and what they have logged so far."""
         self._before = self.scrape()
-        self._read_bytes = {program.name: program.log.stat().st_size for program in self.programs}
+        self._read_bytes = {path: path.stat().st_size for path in self._logs()}
         self._shown = set()
 
     def missing_signs(self, metrics: tuple[str, ...], line: str) -> list[str]:
         """Return which of the two the present fault has not left: one of the metrics, a line of a log."""
         text = ""
-        for program in self.programs:
-            with program.log.open("rb") as log:
-                log.seek(self._read_bytes[program.name])
+        for path in self._logs():
+            with path.open("rb") as log:
+                log.seek(self._read_bytes.get(path, 0))
                 text += log.read().decode(errors="replace")
         missing = [] if self._shown & set(metrics) else [f"none of the metrics {', '.join(metrics)}"]
         return missing if re.search(line, text) else [*missing, f"no line like {line!r} in a log"]
+
+    def _logs(self) -> list[Path]:
+        """Return the logs of the programs, then the audit log, as far as they are there."""
+        return [path for path in (*(program.log for program in self.programs), self.audit) if path.exists()]
 
     def watch(self, seconds: float) -> None:
         """Let the time pass, and look at the metrics."""

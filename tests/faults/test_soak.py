@@ -40,6 +40,24 @@ def test_a_fault_that_nobody_sees_is_told(lab):
     assert lab.missing_signs(("learner",), "a word") == []
 
 
+def test_a_stop_must_show_in_the_actors_log_and_by_its_name_in_the_audit_log(lab):
+    (line,) = [fault.line for fault in FAULTS if fault.name == "stopped_and_resumed"]
+    lab.audit.write_text('{"event":"stop"}\n')
+    lab.begin_fault()
+    lab.scrape()
+    missing = [f"no line like {line!r} in a log"]
+    with lab.actor.log.open("a") as log, lab.audit.open("a") as audit:
+        audit.write('{"event":"fault"}\n')
+        audit.flush()
+        assert lab.missing_signs(("actor",), line) == missing
+        log.write("the arm is latched by 'joint_speed'\n")
+        log.flush()
+        assert lab.missing_signs(("actor",), line) == missing
+        audit.write('{"event":"stop"}\n')
+        audit.flush()
+        assert lab.missing_signs(("actor",), line) == []
+
+
 def test_a_program_that_ends_by_itself_is_told_and_one_that_is_killed_is_not(lab, tmp_path):
     program = Program("brief", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path, tmp_path / "brief.metrics")
     lab.programs = (program,)
