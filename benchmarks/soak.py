@@ -28,6 +28,7 @@ from serl_core.robots.messages import Mode
 
 DIGEST = load_task(TASK).config.digest()
 PERIOD_S = 20.0  # between faults
+SETTLED_S = 5.0  # in which a fault may show in metrics and logs, once the actor acts again
 STUBS, STUB_HZ = 8, 200.0
 FULL_LOAD_S = 1800.0  # a longer soak makes no more transitions than this one: a learner that starts reads them all
 SCRAPE_S = 2.0
@@ -171,16 +172,18 @@ class Outcome(NamedTuple):
 
 
 def soak(folder: Path, seconds: float, seed: int, say: Callable[[str], None], period_s: float = PERIOD_S) -> Outcome:
-    """Let the programs run with a fault each `period_s`; every fault of the list comes before any comes again."""
+    """Let the programs run with a fault each `period_s`; every fault of the list comes before any comes again.
+
+    A fault comes later if the actor did not act for `SETTLED_S` after the one before; the next ones catch up.
+    """
     rng = np.random.default_rng(seed)
     with ExitStack() as stack:
         lab = Lab(folder, seed, stack, stubs=STUBS, stub_hz=STUB_HZ * min(1.0, FULL_LOAD_S / seconds))
         stack.callback(lab.close)
         lab.start()
         faults = [fault for fault in FAULTS if fault.strike is not disk_full or lab.has_small_disk]
-        end_s, count, due = time.monotonic() + seconds, 0, list[Fault]()
-        while time.monotonic() < end_s:
-            next_s = time.monotonic() + period_s
+        begun_s, count, due = time.monotonic(), 0, list[Fault]()
+        while time.monotonic() < begun_s + seconds:
             due = due or [faults[i] for i in rng.permutation(len(faults))]
             fault = due.pop()
             count += 1
@@ -188,7 +191,8 @@ def soak(folder: Path, seconds: float, seed: int, say: Callable[[str], None], pe
             fault.strike(lab)
             took_s = lab.wait_until_acting(fault.name)
             say(f"{count:3d} {fault.name:20} {fault.strike.__doc__} Acting again after {took_s:.1f} s.")
-            while time.monotonic() < min(next_s, end_s):
+            next_s = max(begun_s + min(count * period_s, seconds), time.monotonic() + SETTLED_S)
+            while time.monotonic() < next_s:
                 time.sleep(SCRAPE_S)
                 lab.keep_running()
                 lab.recover_arm(lab.scrape().get("robot", {}))

@@ -73,10 +73,9 @@ class Learner:
         self._task = task
         self._config = config
         self._run = run
-        self._episodes = EpisodeTracker(task.control_hz)
         self._relabelling = Relabelling(run, trainer)
         told = read_metrics(run / "metrics.jsonl")
-        self._told = {(r["session"], r["episode"]) for r in told if r["kind"] == "episode"}
+        self._episodes = EpisodeTracker(task.control_hz, [r for r in told if r["kind"] == "episode"])
         self._told_relabels = {r["number"] for r in told if r["kind"] == "relabel"}
         self._alarms = Alarms(task.reward.range, trainer.config.sac.gamma)
         self._told_alarms: set[str] = set()
@@ -91,12 +90,12 @@ class Learner:
         """Take up the run (with `resume`, where it was left), compile, and offer the first weights."""
         if resume:
             untold: list[Record] = []
-            tail = self._trainer.resume(lambda transition: untold.extend(self._new_episodes(transition)))
-            # Above 0 when episodes were moved out of the log.
-            moved = self._trainer.pacing.env_steps + len(tail) - self._log.position
-            self._env_steps_told += moved
+            tail = self._trainer.resume(lambda step: untold.extend(self._new_episodes(step)), self._episodes.told)
+            # All before the untold: episodes that were moved out of the log, or that the buffer has overwritten.
+            passed_over = self._trainer.pacing.env_steps + len(tail) - self._env_steps_told
+            self._env_steps_told += passed_over
             for record in untold:
-                self._metrics.write("episode", record | {"env_steps": record["env_steps"] + moved})
+                self._metrics.write("episode", record | {"env_steps": record["env_steps"] + passed_over})
             for line in self._relabelling.resume():
                 self._episodes.relabel(line.session, line.episode, self._relabelling.label_of(line))
             self._link.restore(self._log.synced_sequences())
@@ -315,7 +314,7 @@ class Learner:
         """Return the record of the episode that a transition ends, unless a start before has written it."""
         self._env_steps_told += 1
         record = self._episodes.add(transition, self._env_steps_told)
-        return [record] if record is not None and (record["session"], record["episode"]) not in self._told else []
+        return [] if record is None else [record]
 
     def _tell_updates(self, values: dict[str, float]) -> None:
         now_s = time.monotonic()

@@ -1,7 +1,8 @@
 """Turns the stream of transitions into the episode records of `metrics.jsonl`."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from serl_core.data.metrics_file import Record
 from serl_core.data.relabels import Label
@@ -17,16 +18,22 @@ class _Episode:
     interventions: int = 0
 
 
-@dataclass
 class EpisodeTracker:
-    """Turns the stream of transitions into one record per finished episode, with running means."""
+    """Turns the stream of transitions into one record per finished episode, with running means.
 
-    control_hz: float
-    _open: dict[str, _Episode] = field(default_factory=dict)  # by session
-    _window: deque[Record] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    Args:
+        control_hz: of the steps.
+        told: the records of a start before; their episodes are not told again.
+    """
+
+    def __init__(self, control_hz: float, told: Sequence[Record] = ()) -> None:
+        self.told = {(record["session"], record["episode"]) for record in told}
+        self._control_hz = control_hz
+        self._open: dict[str, _Episode] = {}  # by session
+        self._window = deque((_of_window(record) for record in told[-WINDOW:]), maxlen=WINDOW)
 
     def add(self, transition: Transition, env_steps: int) -> Record | None:
-        """Take in the step that was the `env_steps`-th of the run; return the record of an episode it ends."""
+        """Take in the step that was the `env_steps`-th of the run; return the record of an untold episode it ends."""
         provenance = transition.provenance
         assert provenance is not None
         episode = self._open.get(provenance.session)
@@ -38,6 +45,8 @@ class EpisodeTracker:
         if end is EndReason.RUNNING:
             return None
         del self._open[provenance.session]
+        if (provenance.session, provenance.episode) in self.told:
+            return None
         record = {
             "env_steps": env_steps,
             "episode": provenance.episode,
@@ -47,7 +56,7 @@ class EpisodeTracker:
             "intervention_rate": episode.interventions / episode.length_steps,
             "end": end.name.lower(),
         }
-        self._window.append(record | {"was_success": record["is_success"]})
+        self._window.append(_of_window(record))
         return record | self._running_means()
 
     def relabel(self, session: str, episode: int, label: Label | None) -> None:
@@ -65,5 +74,9 @@ class EpisodeTracker:
             "success_20": len(successes) / count,
             "autonomous_success_20": len(alone) / count,
             "intervention_rate_20": sum(record["intervention_rate"] for record in self._window) / count,
-            "cycle_time_s_20": steps / len(successes) / self.control_hz if successes else None,
+            "cycle_time_s_20": steps / len(successes) / self._control_hz if successes else None,
         }
+
+
+def _of_window(record: Record) -> Record:
+    return record | {"was_success": record["is_success"]}

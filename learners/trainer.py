@@ -5,7 +5,7 @@ same transitions in the same order give the same weights to the bit, also across
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from serl_core.agents.sac import Sac, SacConfig
 from serl_core.data.episode_log import EpisodeLog
 from serl_core.data.frames import decompress
 from serl_core.data.mixture import Mixture
+from serl_core.data.relabels import Episode
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.errors import ConfigError, DataError, LearningError
 from serl_core.failpoints import failpoint
@@ -251,14 +252,17 @@ class Trainer:
             self.nonfinite["weights"] += 1
             raise LearningError(f"{name} hold numbers that are not finite; neither published nor saved")
 
-    def resume(self, see: Callable[[Transition], None] = lambda transition: None) -> list[Transition]:
+    def resume(
+        self, see: Callable[[Transition], None] = lambda transition: None, told: Container[Episode] = ()
+    ) -> list[Transition]:
         """Go back to the newest checkpoint (to the start if there is none) and rebuild the buffers.
 
         What the checkpoint has learned from and the log no longer has (an episode moved away because
         its file was corrupt) is missing in the buffer, with a warning.
 
         Args:
-            see: is shown all that is logged, in order, as it is read: a long run's log is read once.
+            see: is shown what is logged, in order, as it is read.
+            told: ended episodes that `see` can do without. They are not read where the buffer has overwritten them.
 
         Returns:
             The transitions that were logged after it. They are still to be inserted: inserted one at
@@ -273,7 +277,9 @@ class Trainer:
             self._go_back_to(checkpoint)
         before = dict(self._inserted)
         tail: list[Transition] = []
-        for transition in self._log.transitions():
+        # So many steps fill all frames; and no version before them is above the checkpoint's.
+        since = self._log.needed_since(self.online.capacity, before, told)
+        for transition in self._log.transitions(since):
             provenance = transition.provenance
             assert provenance is not None  # else it could not be logged
             see(transition)

@@ -81,8 +81,8 @@ def save_episode(
     task_digest: str,
     arrivals: Sequence[int] | None = None,
     makes_folders: bool = True,
-) -> None:
-    """Write the steps of one episode to `path`, all or nothing.
+) -> EpisodeHeader:
+    """Write the steps of one episode to `path`, all or nothing; return what the file says about it.
 
     Args:
         path: should end in ``.safetensors``.
@@ -127,6 +127,7 @@ def save_episode(
     text = msgspec.json.encode(header).decode()
     metadata = {"episode": text, "crc32": f"{_checksum(text, arrays):08x}"}
     write_atomically(path, save(arrays, metadata), makes_folders=makes_folders)
+    return header
 
 
 def load_header(path: Path) -> EpisodeHeader:

@@ -22,11 +22,12 @@ import struct
 import time
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,7 @@ from serl_core.clock import Clock
 from serl_core.data.appending import append_whole, sync_folder
 from serl_core.data.episode_file import (
     SUFFIX,
+    EpisodeHeader,
     Step,
     load_episode,
     load_episodes,
@@ -42,6 +44,7 @@ from serl_core.data.episode_file import (
     save_episode,
     write_atomically,
 )
+from serl_core.data.relabels import Episode
 from serl_core.digests import not_of_here
 from serl_core.errors import DataError, TransportError
 from serl_core.failpoints import failpoint
@@ -61,6 +64,18 @@ _ENTRY = struct.Struct("<IIQ")
 class _LogInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     task_digest: str
+
+
+class _Saved(NamedTuple):
+    """What the log keeps in mind of an episode's file."""
+
+    first_arrival: int
+    last_arrival: int
+    steps: int
+    last_sequence: int
+    episode: Episode
+    is_ended: bool  # else the rest of it never came
+    name: str
 
 
 class _Journal:
@@ -137,7 +152,7 @@ class EpisodeLog:
         self._next_arrival = 0
         self._last_sequences: dict[str, int] = {}
         self._synced_sequences: dict[str, int] = {}
-        self._finished: dict[str, list[tuple[int, str]]] = defaultdict(list)  # (first arrival, file's name) by session
+        self._saved: dict[str, list[_Saved]] = defaultdict(list)  # by session, in order
         self._journals: dict[str, _Journal] = {}  # of running episodes, by session
         self._ended: list[_Journal] = []  # since the last sync
         self._to_save: deque[_Journal] = deque()  # of ended episodes, on the disk, in order
@@ -223,14 +238,36 @@ class EpisodeLog:
             self._to_save.popleft().remove()
             failpoint("log.journal_removed")
 
-    def transitions(self) -> Iterator[Transition]:
+    def transitions(self, since: int = 0) -> Iterator[Transition]:
         """Return all transitions in the order in which they arrived, unless episodes are saved meanwhile.
+
+        Args:
+            since: files of episodes whose last step arrived before are left out, and not read.
 
         Raises:
             DataError: an episode file is corrupt.
         """
-        streams = [self._stream(session) for session in self._last_sequences]
+        streams = [self._stream(session, since) for session in self._last_sequences]
         return (step.transition for step in heapq.merge(*streams, key=attrgetter("arrival")))
+
+    def needed_since(self, steps: int, inserted: Mapping[str, int], told: Container[Episode]) -> int:
+        """Return what `transitions` must be given so that it leaves nothing out that is needed.
+
+        Args:
+            steps: how many of the newest of those in `inserted` are needed.
+            inserted: the last sequence of each session; all that came later is needed.
+            told: ended episodes that are not needed for themselves; those that are not in here are.
+        """
+        saved = sorted((episode for episodes in self._saved.values() for episode in episodes), reverse=True)
+        since = self._next_arrival
+        for episode in saved:
+            is_inserted = episode.last_sequence <= inserted.get(episode.episode[0], -1)
+            if is_inserted and steps > 0:
+                steps -= episode.steps
+                since = episode.first_arrival
+            if not is_inserted or (episode.is_ended and episode.episode not in told):
+                since = min(since, episode.first_arrival)
+        return since if steps <= 0 else 0
 
     def close(self) -> None:
         """Sync, save and give the lock back. Safe to call twice. Running episodes stay in their journals."""
@@ -276,7 +313,7 @@ class EpisodeLog:
             raise DataError(f"the folder {self._episodes} is gone; put it back")
         first = journal.steps[0].provenance
         path = self._episodes / f"{first.session}-{first.episode:06d}{SUFFIX}"
-        save_episode(
+        header = save_episode(
             path,
             [step.transition for step in journal.steps],
             task_digest=self._task_digest,
@@ -284,11 +321,25 @@ class EpisodeLog:
             makes_folders=False,  # the folder may go at any time
         )
         failpoint("log.episode_saved")
-        self._finished[first.session].append((journal.steps[0].arrival, path.name))
+        self._remember(header, path.name)
 
-    def _stream(self, session: str) -> Iterator[Step]:
-        for _, name in self._finished[session]:
-            yield from load_steps(self._episodes / name)
+    def _remember(self, header: EpisodeHeader, name: str) -> None:
+        self._saved[header.session].append(
+            _Saved(
+                first_arrival=header.first_arrival,
+                last_arrival=header.last_arrival,
+                steps=header.steps,
+                last_sequence=header.last_sequence,
+                episode=(header.session, header.episode),
+                is_ended=header.end != EndReason.RUNNING.name,
+                name=name,
+            )
+        )
+
+    def _stream(self, session: str, since: int) -> Iterator[Step]:
+        for saved in self._saved[session]:
+            if saved.last_arrival >= since:
+                yield from load_steps(self._episodes / saved.name)
         for journal in (*self._to_save, *self._ended, *self._journals.values()):
             if journal.steps[0].provenance.session == session:
                 yield from journal.steps
@@ -329,13 +380,13 @@ class EpisodeLog:
             leftover.unlink()
         for path in self._episodes.glob(f"*{SUFFIX}"):
             header = load_header(path)
-            self._finished[header.session].append((header.first_arrival, path.name))
+            self._remember(header, path.name)
             last = self._last_sequences.get(header.session, -1)
             self._last_sequences[header.session] = max(last, header.last_sequence)
             self._next_arrival = max(self._next_arrival, header.last_arrival + 1)
             self._position += header.steps
-        for files in self._finished.values():
-            files.sort()
+        for episodes in self._saved.values():
+            episodes.sort()
 
     def _find_journals(self) -> None:
         found = [(path, _read_journal(path)) for path in self._journals_folder.glob("*.journal")]

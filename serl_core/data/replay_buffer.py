@@ -6,6 +6,7 @@ step and is never drawn as a start. A segment is a run of consecutive steps of o
 session.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,37 +22,49 @@ from serl_core.types import EndReason, EnvSpec, Observation, Transition
 _NONE = -1
 
 
-class SlotSet:
-    """A set of slots with O(1) add, discard and uniform draws; its order depends only on its history."""
+class SlotQueue:
+    """Slots in the order in which they were added, with O(1) add and discard, and uniform draws.
+
+    A draw depends on the order of what is in it, and on nothing that was: a buffer rebuilt from the newest transitions
+    alone gives the same batches. At most `capacity` slots are added while the oldest stays.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self._items = np.empty(capacity, np.int64)
-        self._place = np.full(capacity, _NONE, np.int64)
+        self._items = np.full(capacity, _NONE, np.int64)  # a ring, with a hole where a slot was discarded
+        self._place = np.full(capacity, _NONE, np.int64)  # by slot, counted over all that were ever added
+        self._first = 0  # of the places, never a hole
+        self._end = 0
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
     def add(self, slot: int) -> None:
-        """Put in a slot that is not in the set."""
-        self._items[self._size] = slot
-        self._place[slot] = self._size
+        """Put in a slot that is not there."""
+        self._items[self._end % len(self._items)] = slot
+        self._place[slot] = self._end
+        self._end += 1
         self._size += 1
 
     def discard(self, slot: int) -> None:
-        """Take a slot out, if it is in."""
+        """Take a slot out, if it is there."""
         place = self._place[slot]
         if place == _NONE:
             return
-        self._size -= 1
-        last = self._items[self._size]
-        self._items[place] = last
-        self._place[last] = place
+        self._items[place % len(self._items)] = _NONE
         self._place[slot] = _NONE
+        self._size -= 1
+        while self._first < self._end and self._items[self._first % len(self._items)] == _NONE:
+            self._first += 1
 
-    def __getitem__(self, places: Slots) -> Slots:
-        """Return the slots at `places`, each in [0, len)."""
-        return self._items.take(places)
+    def draw(self, rng: np.random.Generator, count: int) -> Slots:
+        """Return `count` slots, uniform with replacement. Must not be empty."""
+        places = self._first + rng.integers(self._end - self._first, size=count)
+        slots = self._items.take(places % len(self._items))
+        holes = np.flatnonzero(slots == _NONE)
+        if len(holes):
+            slots[holes] = self.draw(rng, len(holes))
+        return slots
 
 
 class _Tail(NamedTuple):
@@ -65,7 +78,7 @@ class _Tail(NamedTuple):
 class View:
     """Some of a buffer's transitions, kept up to date by it."""
 
-    def __init__(self, buffer: "ReplayBuffer", members: SlotSet) -> None:
+    def __init__(self, buffer: "ReplayBuffer", members: SlotQueue) -> None:
         self._buffer = buffer
         self._members = members
 
@@ -74,7 +87,7 @@ class View:
 
     def draw(self, rng: np.random.Generator, shape: Sequence[int]) -> Slots:
         """Return the slots of transitions, uniform with replacement."""
-        return self._members[rng.integers(len(self), size=tuple(shape))]
+        return self._members.draw(rng, math.prod(shape)).reshape(tuple(shape))
 
     def sample(self, rng: np.random.Generator, shape: Sequence[int]) -> Transition:
         """Return a batch of transitions with leading dims `shape`, uniform with replacement.
@@ -102,9 +115,9 @@ class ReplayBuffer(View):
     def __init__(self, spec: EnvSpec, capacity: int, *, overwrites: bool = True) -> None:
         if capacity < 2:
             raise DataError(f"a replay buffer needs room for at least 2 frames, got {capacity}")
-        super().__init__(self, SlotSet(capacity))
+        super().__init__(self, SlotQueue(capacity))
         self.capacity = capacity
-        self.interventions = View(self, SlotSet(capacity))
+        self.interventions = View(self, SlotQueue(capacity))
         self._overwrites = overwrites
         self._spec = spec
         self._action_shape, self._feature_shapes = (spec.action.size,), stored_shapes(spec)

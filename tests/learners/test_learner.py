@@ -6,6 +6,8 @@ import pytest
 
 from learners.learner import Learner, LearnerConfig
 from serl_core.agents.policy import ActingPolicy
+from serl_core.data import episode_log
+from serl_core.data.episode_file import load_steps
 from serl_core.data.metrics_file import MetricsWriter, read_metrics
 from serl_core.envs.task import load_task
 from serl_core.errors import ConfigError, DataError, LearningError
@@ -21,9 +23,9 @@ TASK = load_task("ram_insertion").config
 class Desk:
     """A learner and one actor that sends what it is told, in one thread."""
 
-    def __init__(self, folder, *, resume=False, **config):
+    def __init__(self, folder, *, resume=False, capacity=1000, **config):
         self.folder = folder
-        self.run = Run(folder)
+        self.run = Run(folder, online_capacity=capacity)
         self.link = InProcessHub().open_learner("toy")
         self.hub = self.link._hub
         self.metrics = MetricsWriter(folder / "metrics.jsonl")
@@ -209,6 +211,35 @@ def test_an_episode_that_ended_before_a_kill_is_told_at_its_step_also_when_an_ol
     assert len(told) > 1
     assert [record["env_steps"] for record in desk.records("episode")] == [r["env_steps"] for r in told[1:]]
     desk.stop()
+
+
+def test_what_a_resume_does_not_read_counts_in_what_it_tells(tmp_path, monkeypatch):
+    """Episodes that a small buffer has overwritten; the running means are over 20 all the same."""
+    steps = stream(0, 400)
+    whole = Desk(tmp_path / "whole", capacity=30, max_env_steps=500)
+    whole.send(steps)
+    expected = timeless(whole.records("episode"))
+    whole.stop()
+
+    desk = Desk(tmp_path / "run", capacity=30, max_env_steps=500)
+    desk.send(steps[:350])
+    desk.learner.run(stopped())
+    desk.stop()
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines(True)
+    last = max(number for number, line in enumerate(lines) if '"episode"' in line)
+    path.write_text("".join(lines[:last] + lines[last + 1 :]))  # a kill came before it
+    read = []
+    monkeypatch.setattr(episode_log, "load_steps", lambda path: read.append(path) or load_steps(path))
+    desk = Desk(tmp_path / "run", resume=True, capacity=30, max_env_steps=500)
+    desk.send(steps)
+    assert timeless(desk.records("episode")) == expected
+    assert 2 <= len(read) < 10 < len(expected)
+    desk.stop()
+
+
+def timeless(records):
+    return [{name: value for name, value in record.items() if name != "time"} for record in records]
 
 
 def stopped():

@@ -7,10 +7,11 @@ import pytest
 
 from learners.checkpoints import Checkpoints
 from learners.trainer import Trainer
-from serl_core.data.episode_file import load_episode
+from serl_core.data import episode_log
+from serl_core.data.episode_file import load_episode, load_steps
 from serl_core.errors import ConfigError, LearningError
 from tests.learners.toy import PERCEPTION, SAC, Run
-from tests.serl_core.agents.toy import config, stream
+from tests.serl_core.agents.toy import TIME_LIMIT, config, stream
 
 
 def everything(run):
@@ -54,6 +55,27 @@ def test_200_steps_are_100_a_crash_a_resume_and_the_rest_to_the_bit(tmp_path, lo
     resumed = everything(run)
     run.stop()
     assert resumed == finished(tmp_path / "whole", steps)
+
+
+def test_a_resume_reads_no_more_than_the_buffer_holds_and_goes_on_to_the_bit(tmp_path, monkeypatch):
+    """It read the whole log: two minutes for 2 million transitions, of which the buffer kept 200."""
+    steps = stream(0, 400)
+    run = Run(tmp_path / "crashed", online_capacity=40)
+    run.take(steps[:300])
+    run.trainer.save()
+    run.take(steps[300:337])
+    run.stop()
+    run = Run(tmp_path / "crashed", online_capacity=40)
+    read = []
+    monkeypatch.setattr(episode_log, "load_steps", lambda path: read.append(path) or load_steps(path))
+    tail = run.trainer.resume(told={(step.provenance.session, step.provenance.episode) for step in steps})
+    assert [step.provenance.sequence for step in tail] == list(range(300, 337))
+    assert sum(len(load_steps(path)) for path in read) < 40 + 37 + 3 * TIME_LIMIT
+    run.learn(tail)
+    run.take(steps[337:])
+    resumed = everything(run)
+    run.stop()
+    assert resumed == finished(tmp_path / "whole", steps, online_capacity=40)
 
 
 def test_resume_without_a_checkpoint_learns_the_log_once(tmp_path):

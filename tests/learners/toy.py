@@ -14,11 +14,11 @@ SAC = config(batch_size=8, utd_ratio=2)
 class Run:
     """A run folder with an open log and a trainer; `stop` it before opening it again."""
 
-    def __init__(self, folder, *, sac=SAC, seed=0, training_starts=20):
+    def __init__(self, folder, *, sac=SAC, seed=0, training_starts=20, **options):
         self.clock = ManualClock()  # the log syncs when this has moved on by a second
         self.log = EpisodeLog(folder / "experience", "toy", clock=self.clock)
         self.checkpoints = Checkpoints(folder / "checkpoints")
-        trainer_config = TrainerConfig(sac=sac, seed=seed, training_starts=training_starts)
+        trainer_config = TrainerConfig(sac=sac, seed=seed, training_starts=training_starts, **options)
         self.trainer = Trainer(PERCEPTION, trainer_config, [stream(7, 30, "demos")], self.log, self.checkpoints)
 
     def take(self, transitions):

@@ -53,6 +53,37 @@ def test_everything_comes_back_in_the_order_of_arrival(reopen):
     assert_same_transitions(list(reopen().transitions()), history)
 
 
+def test_what_a_small_buffer_has_overwritten_need_not_be_read(reopen):
+    log = reopen()
+    for number in range(10):
+        log.append(make_episode(session="ab"[number % 2], episode=number, first_sequence=5 * number))
+    log = reopen()
+    inserted, told = {"a": 44, "b": 49}, {("ab"[number % 2], number) for number in range(10)}
+    assert log.needed_since(12, inserted, told) == 35
+    assert [step.provenance.sequence for step in log.transitions(35)] == list(range(35, 50))
+    assert log.needed_since(12, inserted, told - {("b", 5)}) == 25  # not told of yet
+    assert log.needed_since(12, inserted | {"a": 39}, told) == 30  # the newest of it is not inserted yet
+    assert log.needed_since(12, {"b": 49}, told) == 0
+    assert log.needed_since(50, inserted, told) == log.needed_since(51, inserted, told) == 0
+    assert log.needed_since(12, inserted, ()) == 0
+
+
+def test_an_episode_that_reaches_into_what_is_needed_is_read_whole_and_one_that_was_left_is_not(reopen):
+    long = make_episode(session="long", steps=20)
+    left = make_episode(session="left", steps=3, end=EndReason.RUNNING)
+    others = [make_episode(episode=number, first_sequence=5 * number) for number in range(4)]
+    log = reopen()
+    log.append([*left, *make_episode(session="left", episode=1, first_sequence=3, steps=1)])
+    for number, episode in enumerate(others):
+        log.append([*long[5 * number : 5 * number + 5], *episode])
+    log = reopen()
+    told = {("left", 1), ("long", 0), *(("session", number) for number in range(4))}
+    since = log.needed_since(12, {"left": 3, "long": 19, "session": 19}, told)
+    assert since == 19
+    read = {(step.provenance.session, step.provenance.episode) for step in log.transitions(since)}
+    assert read == {("long", 0), ("session", 1), ("session", 2), ("session", 3)}
+
+
 def test_a_reopened_log_knows_what_to_acknowledge_and_goes_on(reopen):
     history = interleaved()
     reopen().append(history[:9])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serl_core.data.replay_buffer import ReplayBuffer, SlotSet
+from serl_core.data.replay_buffer import ReplayBuffer, SlotQueue
 from serl_core.data.rings import stored_shapes
 from serl_core.errors import DataError
 from serl_core.testing.episodes import PIXEL_SPEC, STATE_SPEC, make_episode
@@ -20,10 +20,16 @@ def filled(transitions, capacity=100, spec=STATE_SPEC):
     return buffer
 
 
+def slots_of(queue):
+    """Return the slots in it, in order."""
+    slots = np.flatnonzero(queue._place >= 0)
+    return slots[np.argsort(queue._place[slots])]
+
+
 def contents(view, buffer):
     """Return every transition of a view as comparable bytes, one by one."""
-    members = view._members
-    return keys(jax.tree.map(lambda ring: ring[0], buffer.at(members[np.array([i])])) for i in range(len(members)))
+    slots = slots_of(view._members)
+    return keys(jax.tree.map(lambda ring: ring[0], buffer.at(slot)) for slot in slots[:, None])
 
 
 def keys(transitions):
@@ -200,7 +206,7 @@ def test_each_place_of_a_batch_gets_one_of_its_own_copies_all_alike_often():
 def test_without_a_generator_the_first_copy_is_read():
     episode = make_episode(COPIES_SPEC, steps=3)
     buffer = filled(episode, spec=COPIES_SPEC)
-    batch = buffer.at(buffer._members[np.arange(3)])
+    batch = buffer.at(slots_of(buffer._members))
     for i, step in enumerate(episode):
         np.testing.assert_array_equal(batch.observation.features["wrist"][i], step.observation.features["wrist"][0])
 
@@ -250,6 +256,23 @@ def test_a_rebuilt_buffer_gives_the_same_batches():
     np.testing.assert_array_equal(mine.action, theirs.action)
 
 
+def test_a_buffer_rebuilt_from_the_newest_episodes_gives_the_same_batches():
+    """What a resume needs of a long log: with the order of its slots by history, all of it."""
+    sessions = [
+        [
+            t
+            for e in range(40)
+            for t in make_episode(session=name, episode=e, first_sequence=5 * e, interventions=(1, 2))
+        ]
+        for name in "ab"
+    ]
+    history = [step for pair in zip(*sessions, strict=True) for step in pair]
+    whole, newest = filled(history, capacity=50), filled(history[-60:], capacity=50)
+    for mine, theirs in ((whole, newest), (whole.interventions, newest.interventions)):
+        batches = (view.sample(np.random.default_rng(3), (99,)) for view in (mine, theirs))
+        jax.tree.map(np.testing.assert_array_equal, *batches)
+
+
 def test_demonstrations_are_never_overwritten():
     episodes = [make_episode(episode=e, first_sequence=5 * e) for e in range(3)]
     buffer = ReplayBuffer.holding(STATE_SPEC, episodes)
@@ -288,22 +311,40 @@ def test_sampling_from_nothing_is_an_error():
         ReplayBuffer(STATE_SPEC, 10).interventions.sample(np.random.default_rng(0), (1,))
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9))))
-def test_a_slot_set_holds_what_a_set_holds(changes):
-    slots, model = SlotSet(10), set()
-    for is_added, slot in changes:
-        if is_added and slot not in model:
-            slots.add(slot)
-            model.add(slot)
-        elif not is_added:
-            slots.discard(slot)
-            model.discard(slot)
-        assert sorted(slots[np.arange(len(slots))]) == sorted(model)
+@given(st.lists(st.sampled_from(["end", "step", "late step", "all late steps"]), max_size=60), st.integers(0, 99))
+def test_a_queue_holds_what_a_list_holds_and_draws_from_all_of_it(frames, seed):
+    """As a ring of ten does it: the oldest slot goes, and some come in long after the others of their time."""
+    queue, model, late = SlotQueue(10), [], []
+    rng = np.random.default_rng(seed)
+    for i, frame in enumerate(frames):
+        slot = i % 10
+        queue.discard(slot)
+        model, late = ([kept for kept in slots if kept != slot] for slots in (model, late))
+        added = {"end": [], "step": [slot], "late step": [], "all late steps": late}[frame]
+        late = late + [slot] if frame == "late step" else [kept for kept in late if kept not in added]
+        for each in added:
+            queue.add(each)
+        model += added
+        assert len(queue) == len(model)
+        assert slots_of(queue).tolist() == model
+        if model:
+            assert set(queue.draw(rng, 200).tolist()) == set(model)
+
+
+def test_draws_are_uniform_over_a_queue_with_holes():
+    queue = SlotQueue(10)
+    for slot in range(10):
+        queue.add(slot)
+    for slot in (0, 2, 3, 4, 8):
+        queue.discard(slot)
+    counts = np.bincount(queue.draw(np.random.default_rng(0), 50_000), minlength=10)
+    assert set(np.flatnonzero(counts)) == {1, 5, 6, 7, 9}
+    assert np.abs(counts[counts > 0] / 10_000 - 1).max() < 0.05
 
 
 def ends_of(buffer):
     """Return (reward, discount, end) of every transition, by its place."""
-    batch = buffer.at(buffer._members[np.arange(len(buffer))])
+    batch = buffer.at(slots_of(buffer._members))
     return list(zip(batch.reward.tolist(), batch.discount.tolist(), batch.end.tolist(), strict=True))
 
 
