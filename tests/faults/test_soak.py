@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from benchmarks.soak import FAULTS, soak
+from benchmarks.soak import FAULTS, grown, soak
 from benchmarks.soak_lab import Lab, Program
 from benchmarks.soak_stub import EPISODE_STEPS, TASK, steps
 from serl_core.envs.task import load_task
@@ -56,6 +56,18 @@ def test_a_stop_must_show_in_the_actors_log_and_by_its_name_in_the_audit_log(lab
         audit.write('{"event":"stop"}\n')
         audit.flush()
         assert lab.missing_signs(("actor",), line) == []
+
+
+def test_what_a_program_holds_is_looked_at_over_each_of_its_lives():
+    flat = [{"fds": 40.0, "rss_bytes": 1e8}] * 9
+    leaking = [{"fds": 40.0 + number} for number in range(9)]
+    assert grown([flat, []], "fds", 9) == grown([flat, flat[:2]], "rss_bytes", 9) == 0.0
+    assert grown([flat, leaking], "fds", 9) == 6.0
+    # An actor that was killed and comes back takes its descriptors with it and brings them again.
+    away = [{"fds": 38.0, "link_connected": 8.0}] * 5
+    back = [{"fds": 40.0, "link_connected": 9.0}] * 6
+    assert grown([away + back], "fds", 9) == 0.0
+    assert grown([away + back + [{"fds": 41.0, "link_connected": 9.0}] * 6], "fds", 9) == 1.0
 
 
 def test_a_program_that_ends_by_itself_is_told_and_one_that_is_killed_is_not(lab, tmp_path):
