@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -235,7 +236,9 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
         with intake.in_background():
             spare_what_stays()
             control.send(link.address)
-            while not control.poll():
+            is_ended = threading.Event()  # to ask the pipe each time would take as long as to log what came
+            threading.Thread(target=lambda: is_ended.set() if control.recv() else None, daemon=True).start()
+            while not is_ended.is_set():
                 taken = intake.take(0.02)
                 count += len(taken)
                 if taken:

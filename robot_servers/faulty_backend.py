@@ -78,6 +78,8 @@ class FaultyBackend:
         self.scene = arm.scene
         self.cameras = arm.cameras if isinstance(arm, CameraBackend) else ()
         self._arm = arm
+        self._gripper = arm if isinstance(arm, GripperBackend) else None
+        self._torque = arm if isinstance(arm, TorqueBackend) else None
         self._servo: Servo | None = None
         self._fault: str | None = None
         self._frozen_until_s = -math.inf
@@ -204,12 +206,12 @@ class FaultyBackend:
 
     def gripper_fault(self) -> str | None:
         """Return the gripper's."""
-        return self._arm.gripper_fault() if isinstance(self._arm, GripperBackend) else None
+        return None if self._gripper is None else self._gripper.gripper_fault()
 
     def recover_gripper(self) -> None:
         """Pass on."""
-        if isinstance(self._arm, GripperBackend):
-            self._arm.recover_gripper()
+        if self._gripper is not None:
+            self._gripper.recover_gripper()
 
     def camera(self, name: str, height: int, width: int) -> CameraImage:
         """Return the arm's picture."""
@@ -228,7 +230,7 @@ class FaultyBackend:
     def _tick(self, now_s: float, measured: Measured) -> Reference:
         reference = self._reference(now_s, measured)
         self._last = reference
-        torque = self._arm.torque_nm().tolist() if isinstance(self._arm, TorqueBackend) else None
+        torque = None if self._torque is None else self._torque.torque_nm().tolist()
         self.log.append(
             Tick(
                 now_s,

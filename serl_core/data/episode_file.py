@@ -267,7 +267,7 @@ def _stack_frames(transitions: Sequence[Transition]) -> Arrays:
     first, second = [], []
     for transition in transitions:
         observation = _observation_arrays(transition.observation)
-        if not frames or any(not np.array_equal(array, frames[-1][name]) for name, array in observation.items()):
+        if not frames or any(array.tobytes() != frames[-1][name].tobytes() for name, array in observation.items()):
             frames.append(observation)
         first.append(len(frames) - 1)
         frames.append(_observation_arrays(transition.next_observation))

@@ -212,7 +212,8 @@ class EpisodeLog:
         try:
             journals = sorted(grown, key=attrgetter("path"))
             closes = [journal in ended for journal in journals]
-            for _ in self._syncing.map(_Journal.sync, journals, closes):  # at once: one wait for the disk
+            sync_all = map if len(journals) == 1 else self._syncing.map  # at once: one wait for the disk
+            for _ in sync_all(_Journal.sync, journals, closes):
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)

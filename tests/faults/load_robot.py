@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from robot_servers.main import GIL_INTERVAL_S
 from serl_core.clock import Rate
 from serl_core.robots.http_client import HttpRobot
 from tests.faults.robot_rig import served_arm
@@ -32,6 +33,7 @@ def tell(line: str) -> None:
 
 def serve(folder: str) -> None:
     """Serve the arm; tell its URL, and after a line of input what came of the control ticks since the line before."""
+    sys.setswitchinterval(GIL_INTERVAL_S)  # as the robot server itself does
     with served_arm(Path(folder)) as (backend, _service, url):
         tell(url)
         first, overruns = 0, 0

@@ -171,6 +171,17 @@ def test_a_number_that_is_not_finite_is_not_sent(change):
         encode_transition(STEP._replace(**change))
 
 
+@pytest.mark.parametrize("place", [0, 7, 63])
+@pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
+def test_features_are_finite_to_the_last_and_may_be_as_large_as_they_can(place, number):
+    features = np.full((1, 8, 8), -np.finfo(np.float16).max, np.float16)
+    step = STEP._replace(observation=STEP.observation._replace(features={"a": features}))
+    assert decode_transition(encode_transition(step)).observation.features["a"].tobytes() == features.tobytes()
+    features.reshape(-1)[place] = number
+    with pytest.raises(TransportError, match="observation/features/a holds a number that is not finite"):
+        encode_transition(step)
+
+
 def test_float64_is_refused_by_name():
     with pytest.raises(TransportError, match="action is float64; allowed are float32"):
         encode_transition(STEP._replace(action=np.zeros(2)))
