@@ -67,15 +67,14 @@ class _LogInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Saved(NamedTuple):
-    """What the log keeps in mind of an episode's file."""
+    """What the log keeps in mind of a session's episode that is in a file: little, for there are 100,000 a day."""
 
     first_arrival: int
     last_arrival: int
     steps: int
     last_sequence: int
-    episode: Episode
+    number: int
     is_ended: bool  # else the rest of it never came
-    name: str
 
 
 class _Journal:
@@ -259,15 +258,17 @@ class EpisodeLog:
             inserted: the last sequence of each session; all that came later is needed.
             told: ended episodes that are not needed for themselves; those that are not in here are.
         """
-        saved = sorted((episode for episodes in self._saved.values() for episode in episodes), reverse=True)
+        newest_first = sorted(
+            ((saved, session) for session in self._saved for saved in self._saved[session]), reverse=True
+        )
         since = self._next_arrival
-        for episode in saved:
-            is_inserted = episode.last_sequence <= inserted.get(episode.episode[0], -1)
+        for saved, session in newest_first:
+            is_inserted = saved.last_sequence <= inserted.get(session, -1)
             if is_inserted and steps > 0:
-                steps -= episode.steps
-                since = episode.first_arrival
-            if not is_inserted or (episode.is_ended and episode.episode not in told):
-                since = min(since, episode.first_arrival)
+                steps -= saved.steps
+                since = saved.first_arrival
+            if not is_inserted or (saved.is_ended and (session, saved.number) not in told):
+                since = min(since, saved.first_arrival)
         return since if steps <= 0 else 0
 
     def close(self) -> None:
@@ -313,34 +314,35 @@ class EpisodeLog:
         if not self._episodes.is_dir():  # else it would be made anew, while the rest of the log is somewhere else
             raise DataError(f"the folder {self._episodes} is gone; put it back")
         first = journal.steps[0].provenance
-        path = self._episodes / f"{first.session}-{first.episode:06d}{SUFFIX}"
         header = save_episode(
-            path,
+            self._path(first.session, first.episode),
             [step.transition for step in journal.steps],
             task_digest=self._task_digest,
             arrivals=[step.arrival for step in journal.steps],
             makes_folders=False,  # the folder may go at any time
         )
         failpoint("log.episode_saved")
-        self._remember(header, path.name)
+        self._remember(header)
 
-    def _remember(self, header: EpisodeHeader, name: str) -> None:
+    def _path(self, session: str, episode: int) -> Path:
+        return self._episodes / f"{session}-{episode:06d}{SUFFIX}"
+
+    def _remember(self, header: EpisodeHeader) -> None:
         self._saved[header.session].append(
             _Saved(
                 first_arrival=header.first_arrival,
                 last_arrival=header.last_arrival,
                 steps=header.steps,
                 last_sequence=header.last_sequence,
-                episode=(header.session, header.episode),
+                number=header.episode,
                 is_ended=header.end != EndReason.RUNNING.name,
-                name=name,
             )
         )
 
     def _stream(self, session: str, since: int) -> Iterator[Step]:
         for saved in self._saved[session]:
             if saved.last_arrival >= since:
-                yield from load_steps(self._episodes / saved.name)
+                yield from load_steps(self._path(session, saved.number))
         for journal in (*self._to_save, *self._ended, *self._journals.values()):
             if journal.steps[0].provenance.session == session:
                 yield from journal.steps
@@ -381,7 +383,9 @@ class EpisodeLog:
             leftover.unlink()
         for path in self._episodes.glob(f"*{SUFFIX}"):
             header = load_header(path)
-            self._remember(header, path.name)
+            if path != (rightly := self._path(header.session, header.episode)):  # a copy would count twice
+                raise DataError(f"{path} holds what belongs in {rightly.name}: rename it, or move a copy away")
+            self._remember(header)
             last = self._last_sequences.get(header.session, -1)
             self._last_sequences[header.session] = max(last, header.last_sequence)
             self._next_arrival = max(self._next_arrival, header.last_arrival + 1)

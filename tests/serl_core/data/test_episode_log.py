@@ -53,6 +53,17 @@ def test_everything_comes_back_in_the_order_of_arrival(reopen):
     assert_same_transitions(list(reopen().transitions()), history)
 
 
+def test_a_copy_of_an_episode_under_another_name_is_refused(reopen, tmp_path):
+    reopen().append(make_episode())
+    reopen()
+    episode = tmp_path / "log" / "episodes" / "session-000000.safetensors"
+    shutil.copy(episode, episode.with_name("copy.safetensors"))
+    with pytest.raises(
+        DataError, match=r"copy\.safetensors holds what belongs in session-000000\.safetensors: rename it"
+    ):
+        reopen()
+
+
 def test_what_a_small_buffer_has_overwritten_need_not_be_read(reopen):
     log = reopen()
     for number in range(10):
