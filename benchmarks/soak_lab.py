@@ -184,20 +184,22 @@ class Lab:
         self.wait_until_acting("the start")
 
     def wait_until_acting(self, after: str) -> float:
-        """Start what has ended, until the actor makes steps and they are acknowledged; return how long that took."""
+        """Start what has ended, until the actor makes steps and they are acknowledged; return how long that took.
+
+        A learner that starts acknowledges what it had already: all three must tell their metrics meanwhile.
+        """
         begun_s, first = time.monotonic(), None
         while True:
             self.keep_running()
             found = self.scrape()
             if time.monotonic() - begun_s > PATIENCE_S:
                 self.recover_arm(found.get("robot", {}))
-            values = found.get("actor")
-            acked = None if values is None else values.get("transitions_acked", 0.0)
-            if acked is None:
+            told = [found.get("actor", {}).get(f"transitions_{name}", 0.0) for name in ("made", "acked")]
+            if not found.keys() >= {"robot", "learner", "actor"}:
                 first = None
-            elif first is None or acked < first:
-                first = acked
-            elif acked > first + 2:
+            elif first is None or told < first:  # the actor may be another by now
+                first = told
+            elif all(now > before + 2 for now, before in zip(told, first, strict=True)):
                 return time.monotonic() - begun_s
             if time.monotonic() - begun_s > START_S:
                 raise SerlError(f"the actor did not come back within {START_S:g} s after {after}; see {self.folder}")

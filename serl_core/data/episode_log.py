@@ -17,6 +17,7 @@ there is time for it. A journal entry is::
 import errno
 import fcntl
 import heapq
+import math
 import os
 import struct
 import time
@@ -58,6 +59,7 @@ VERSION = 2
 ONE_JOURNAL_EACH = 1  # the version before: a session's journals had the same name; they are read, and go on
 SYNC_PERIOD_S = 1.0
 SYNCED_AT_ONCE = 8  # journals
+QUIET_S = 10.0  # then a journal gives its descriptor back
 _ENTRY = struct.Struct("<IIQ")
 
 
@@ -83,6 +85,7 @@ class _Journal:
     def __init__(self, path: Path, steps: list[Step]) -> None:
         self.path = path
         self.steps = steps
+        self.grown_s = -math.inf  # when
         self._file: int | None = None
 
     def add(self, arrival: int, transition: Transition) -> None:
@@ -222,7 +225,8 @@ class EpisodeLog:
         failpoint("log.folder_synced")
         self._unsynced.clear()
         self._synced_sequences = dict(self._last_sequences)
-        for journal in (*self._ended, *(set(self._journals.values()) - grown)):  # of dead actors they would stay open
+        quiet = [each for each in self._journals.values() if self._synced_s - each.grown_s >= QUIET_S]
+        for journal in (*self._ended, *quiet):  # of dead actors they would stay open
             journal.close()
         self._to_save.extend(self._ended)
         self._ended.clear()
@@ -301,6 +305,7 @@ class EpisodeLog:
             journal = _Journal(self._journals_folder / f"{session}-{provenance.sequence:09d}.journal", [])
             self._has_new_names = True
         journal.add(self._next_arrival, transition)
+        journal.grown_s = self._clock()
         self._journals[session] = journal
         self._unsynced.add(journal)
         self._last_sequences[session] = provenance.sequence

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serl_core.clock import ManualClock
-from serl_core.data.episode_log import EpisodeLog, load_episodes
+from serl_core.data.episode_log import QUIET_S, EpisodeLog, load_episodes
 from serl_core.data.replay_buffer import ReplayBuffer
 from serl_core.errors import DataError
 from serl_core.testing.episodes import STATE_SPEC, assert_same_transitions, make_episode
@@ -422,14 +422,17 @@ def test_episodes_that_wait_to_be_saved_hold_no_descriptors(reopen):
 
 def test_an_episode_whose_actor_is_gone_holds_no_descriptor_and_goes_on_if_it_comes_back(reopen):
     """Each killed actor left one, for as long as the learner lived."""
-    log, steps = reopen(), make_episode(session="dead")
+    clock = ManualClock()
+    log, steps = reopen(clock=clock), make_episode(session="dead")
     log.append(steps[:2])
     log.sync()
     held = len(os.listdir("/proc/self/fd"))
-    for k in range(2):
-        log.append(make_episode(session="lives")[k : k + 1])
+    expected = [held + 1, held + 1, held]  # not at once: to open a file for each step takes longer than to write it
+    for step, descriptors in zip(make_episode(session="lives"), expected, strict=False):
+        log.append([step])
         log.sync()
-    assert len(os.listdir("/proc/self/fd")) == held
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        clock.advance(QUIET_S / 2)
     log.append(steps[2:])
     assert log.unsaved == 1
     log.save_ended()
@@ -439,9 +442,11 @@ def test_an_episode_whose_actor_is_gone_holds_no_descriptor_and_goes_on_if_it_co
 
 
 def test_a_journal_that_was_deleted_while_its_actor_was_quiet_is_not_begun_again(reopen, tmp_path):
-    log, steps = reopen(), make_episode(session="quiet")
+    clock = ManualClock()
+    log, steps = reopen(clock=clock), make_episode(session="quiet")
     log.append(steps[:2])
     log.sync()
+    clock.advance(QUIET_S)
     log.append(make_episode(session="lives")[:1])
     log.sync()
     (journal,) = tmp_path.rglob("quiet-*.journal")
