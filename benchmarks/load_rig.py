@@ -236,8 +236,8 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
         with intake.in_background():
             spare_what_stays()
             control.send(link.address)
-            is_ended = threading.Event()  # to ask the pipe each time would take as long as to log what came
-            threading.Thread(target=lambda: is_ended.set() if control.recv() else None, daemon=True).start()
+            is_ended = threading.Event()  # to ask the pipe in each turn would count as the learner's work
+            threading.Thread(target=_hear_the_end, args=(control, is_ended), daemon=True).start()
             while not is_ended.is_set():
                 taken = intake.take(0.02)
                 count += len(taken)
@@ -256,6 +256,11 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
     result = LearnerResult(log.position, log.last_sequences(), duplicates, published_s, 1024 * peak)
     log.close()
     control.send(result)
+
+
+def _hear_the_end(control: Connection, is_ended: threading.Event) -> None:
+    control.recv()
+    is_ended.set()
 
 
 class Rig:

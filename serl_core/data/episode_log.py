@@ -6,22 +6,15 @@
     <directory>/episodes/<session>-<episode>.safetensors finished episodes
     <directory>/journals/<session>-<sequence>.journal    the running episode of a session, from its first step on
 
-A journal is written through to the operating system with each append, so a killed process loses
-nothing. It is synced to the disk itself each second, at an episode's end, or when asked to; what is synced
-survives a power cut and may be acknowledged. `save_ended` makes files of the journals of ended episodes, when
-there is time for it. A journal entry is::
-
-    length of the record (u32) | CRC-32 of the rest (u32) | arrival (u64) | record of the codec
+A killed process loses nothing. The journals are synced to the disk itself each second, at an episode's end, or when
+asked to; what is synced survives a power cut and may be acknowledged. `save_ended` makes files of the journals of
+ended episodes, when there is time for it.
 """
 
-import errno
 import fcntl
 import heapq
-import math
 import os
-import struct
 import time
-import zlib
 from collections import defaultdict, deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +26,7 @@ from typing import NamedTuple
 import msgspec
 
 from serl_core.clock import Clock
-from serl_core.data.appending import append_whole, sync_folder
+from serl_core.data.appending import sync_folder
 from serl_core.data.episode_file import (
     SUFFIX,
     EpisodeHeader,
@@ -45,11 +38,11 @@ from serl_core.data.episode_file import (
     save_episode,
     write_atomically,
 )
+from serl_core.data.journal import Journal, read_journal
 from serl_core.data.relabels import Episode
 from serl_core.digests import not_of_here
-from serl_core.errors import DataError, TransportError
+from serl_core.errors import DataError
 from serl_core.failpoints import failpoint
-from serl_core.transport.codec import TRANSITION_MAGIC, decode_transition, encode_transition
 from serl_core.types import EndReason, Transition
 from serl_core.versions import other_version
 
@@ -60,7 +53,6 @@ ONE_JOURNAL_EACH = 1  # the version before: a session's journals had the same na
 SYNC_PERIOD_S = 1.0
 SYNCED_AT_ONCE = 8  # journals
 QUIET_S = 10.0  # then a journal gives its descriptor back
-_ENTRY = struct.Struct("<IIQ")
 
 
 class _LogInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,60 +69,6 @@ class _Saved(NamedTuple):
     last_sequence: int
     number: int
     is_ended: bool  # else the rest of it never came
-
-
-class _Journal:
-    """The file of one running episode, and its steps."""
-
-    def __init__(self, path: Path, steps: list[Step]) -> None:
-        self.path = path
-        self.steps = steps
-        self.grown_s = -math.inf  # when
-        self._file: int | None = None
-
-    def add(self, arrival: int, transition: Transition) -> None:
-        """Append one step, all or nothing."""
-        record = encode_transition(transition)
-        checksum = zlib.crc32(record, zlib.crc32(arrival.to_bytes(8, "little")))
-        entry = _ENTRY.pack(len(record), checksum, arrival) + record
-        try:
-            file = self._opened()
-            failpoint("log.journal_write")
-            append_whole(file, entry)
-            failpoint("log.journal_written")
-        except OSError as error:
-            raise DataError(f"cannot write {self.path}: {error.strerror}; make room, then start again") from error
-        self.steps.append(Step(arrival, transition))
-
-    def sync(self, closes: bool) -> None:
-        """Bring the file to the disk itself. Its name takes `sync_folder`.
-
-        Args:
-            closes: it has ended. Thousands may wait to be saved, above all after a start: no descriptor for each.
-        """
-        file = self._opened()
-        if os.fstat(file).st_nlink == 0:  # else a file that nobody can find again would be called safe
-            raise OSError(errno.ENOENT, f"{self.path.name} was deleted")
-        os.fdatasync(file)  # what reading it back takes: not the time of its last change
-        if closes:
-            self.close()
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def remove(self) -> None:
-        """Forget the file. One that a full or read-only disk keeps is passed over when the log is opened again."""
-        self.close()
-        with suppress(OSError):
-            self.path.unlink()
-
-    def _opened(self) -> int:
-        if self._file is None:
-            new = 0 if self.steps else os.O_CREAT  # a file that was deleted is not made again without its steps
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | new, 0o644)
-        return self._file
 
 
 class EpisodeLog:
@@ -155,10 +93,10 @@ class EpisodeLog:
         self._last_sequences: dict[str, int] = {}
         self._synced_sequences: dict[str, int] = {}
         self._saved: dict[str, list[_Saved]] = defaultdict(list)  # by session, in order
-        self._journals: dict[str, _Journal] = {}  # of running episodes, by session
-        self._ended: list[_Journal] = []  # since the last sync
-        self._to_save: deque[_Journal] = deque()  # of ended episodes, on the disk, in order
-        self._unsynced: set[_Journal] = set()  # those that have grown since the last sync
+        self._journals: dict[str, Journal] = {}  # of running episodes, by session
+        self._ended: list[Journal] = []  # since the last sync
+        self._to_save: deque[Journal] = deque()  # of ended episodes, on the disk, in order
+        self._unsynced: set[Journal] = set()  # those that have grown since the last sync
         self._has_new_names = True  # in the folder of journals, as far as the disk knows
         try:
             self._check_task()
@@ -215,7 +153,7 @@ class EpisodeLog:
             journals = sorted(grown, key=attrgetter("path"))
             closes = [journal in ended for journal in journals]
             sync_all = map if len(journals) == 1 else self._syncing.map  # at once: one wait for the disk
-            for _ in sync_all(_Journal.sync, journals, closes):
+            for _ in sync_all(Journal.sync, journals, closes):
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)
@@ -302,7 +240,7 @@ class EpisodeLog:
             self._ended.append(self._journals.pop(session))  # its last step never came
             journal = None
         if journal is None:
-            journal = _Journal(self._journals_folder / f"{session}-{provenance.sequence:09d}.journal", [])
+            journal = Journal(self._journals_folder / f"{session}-{provenance.sequence:09d}.journal", [])
             self._has_new_names = True
         journal.add(self._next_arrival, transition)
         journal.grown_s = self._clock()
@@ -314,7 +252,7 @@ class EpisodeLog:
         if transition.end != EndReason.RUNNING:
             self._ended.append(self._journals.pop(session))
 
-    def _save(self, journal: _Journal) -> None:
+    def _save(self, journal: Journal) -> None:
         """Make an episode file of a journal."""
         if not self._episodes.is_dir():  # else it would be made anew, while the rest of the log is somewhere else
             raise DataError(f"the folder {self._episodes} is gone; put it back")
@@ -399,12 +337,12 @@ class EpisodeLog:
             episodes.sort()
 
     def _find_journals(self) -> None:
-        found = [(path, _read_journal(path)) for path in self._journals_folder.glob("*.journal")]
+        found = [(path, read_journal(path)) for path in self._journals_folder.glob("*.journal")]
         for path, steps in sorted(found, key=lambda item: [step.arrival for step in item[1][:1]]):
             if not steps or steps[-1].provenance.sequence <= self._last_sequences.get(steps[0].provenance.session, -1):
                 path.unlink()  # nothing of it was told to be safe, or it was killed after its file had been made
                 continue
-            journal, session = _Journal(path, steps), steps[0].provenance.session
+            journal, session = Journal(path, steps), steps[0].provenance.session
             if session in self._journals:
                 self._ended.append(self._journals.pop(session))
             if steps[-1].transition.end == EndReason.RUNNING:
@@ -415,32 +353,3 @@ class EpisodeLog:
             self._last_sequences[session] = steps[-1].provenance.sequence
             self._next_arrival = max(self._next_arrival, steps[-1].arrival + 1)
             self._position += len(steps)
-
-
-def _read_journal(path: Path) -> list[Step]:
-    """Return the steps of a journal, after cutting off a torn last entry: nobody was told it was safe."""
-    data = path.read_bytes()
-    steps: list[Step] = []
-    start = 0
-    while start < len(data):
-        try:
-            step, end = _read_entry(data, start)
-        except (TransportError, struct.error) as error:
-            if data.find(TRANSITION_MAGIC, start + _ENTRY.size + 1) >= 0:  # more follows: not a torn end
-                raise DataError(
-                    f"{path} is corrupt at byte {start}: {error}; move it away to lose only its episode"
-                ) from None
-            os.truncate(path, start)
-            break
-        steps.append(step)
-        start = end
-    return steps
-
-
-def _read_entry(data: bytes, start: int) -> tuple[Step, int]:
-    """Return the step at `start` and where the next begins."""
-    length, checksum, arrival = _ENTRY.unpack_from(data, start)
-    record = data[start + _ENTRY.size : start + _ENTRY.size + length]
-    if len(record) != length or zlib.crc32(record, zlib.crc32(arrival.to_bytes(8, "little"))) != checksum:
-        raise TransportError("its length or checksum does not match")
-    return Step(arrival, decode_transition(record)), start + _ENTRY.size + length

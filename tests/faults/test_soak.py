@@ -40,6 +40,31 @@ def test_a_fault_that_nobody_sees_is_told(lab):
     assert lab.missing_signs(("learner",), "a word") == []
 
 
+def test_an_actor_acts_again_once_all_three_tell_that_its_steps_are_made_and_acknowledged(lab, monkeypatch):
+    """The soak took for that what a learner acknowledged of before its death, and struck while it was starting."""
+
+    def told(made, acked, **others):
+        return {"robot": {}, "actor": {"transitions_made": made, "transitions_acked": acked}} | others
+
+    not_yet = [
+        told(100.0, 50.0),
+        told(110.0, 100.0),  # the learner acknowledges what it had
+        told(110.0, 100.0, learner={}),
+        told(120.0, 102.0, learner={}),
+        told(103.0, 103.0, learner={}),  # another actor
+        told(103.0, 109.0, learner={}),
+        {"robot": {}, "learner": {}},
+        told(1.0, 0.0, learner={}),
+        told(3.0, 3.0, learner={}),
+    ]
+    scrapes = iter([*not_yet, told(4.0, 3.0, learner={}), None])
+    monkeypatch.setattr(lab, "keep_running", lambda: None)
+    monkeypatch.setattr(lab, "scrape", lambda: next(scrapes))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    lab.wait_until_acting("a fault")
+    assert next(scrapes) is None
+
+
 def test_a_stop_must_show_in_the_actors_log_and_by_its_name_in_the_audit_log(lab):
     (line,) = [fault.line for fault in FAULTS if fault.name == "stopped_and_resumed"]
     lab.audit.write_text('{"event":"stop"}\n')

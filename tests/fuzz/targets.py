@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
-from serl_core.data import episode_file, episode_log
+from serl_core.data import episode_file, journal
 from serl_core.errors import DataError, TransportError
 from serl_core.testing.episodes import PIXEL_SPEC, make_episode
 from serl_core.transport import codec, wire
@@ -49,7 +49,7 @@ def checksums_off() -> Iterator[None]:
         patch.object(codec, "zlib", crc32),
         patch.object(wire, "zlib", crc32),
         patch.object(episode_file, "zlib", crc32),
-        patch.object(episode_log, "zlib", crc32),
+        patch.object(journal, "zlib", crc32),
         patch.object(codec, "hashlib", sha256),
     ):
         yield
@@ -150,11 +150,11 @@ def of_journals(folder: Path) -> Target:
 
     def decode(data: bytes) -> object:
         path.write_bytes(data)
-        return episode_log._read_journal(path)
+        return journal.read_journal(path)
 
-    crc32 = episode_log.zlib.crc32  # off, or on
+    crc32 = journal.zlib.crc32  # off, or on
     entries = [
-        episode_log._ENTRY.pack(len(record), crc32(record, crc32(at.to_bytes(8, "little"))), at) + record
+        journal._ENTRY.pack(len(record), crc32(record, crc32(at.to_bytes(8, "little"))), at) + record
         for at, record in enumerate(records()[:2])
     ]
     return Target(decode, DataError, [b"".join(entries), entries[0], entries[0] + entries[1][:-9]])
