@@ -7,8 +7,8 @@ from pathlib import Path
 from serl_core.failpoints import failpoint
 
 
-def append_whole(file: int, data: bytes) -> None:
-    """Append all of `data`, or nothing.
+def append_whole(file: int, *parts: bytes) -> None:
+    """Append all of `parts`, or nothing.
 
     Args:
         file: a descriptor opened with O_APPEND, of which this is the only writer.
@@ -16,8 +16,8 @@ def append_whole(file: int, data: bytes) -> None:
     Raises:
         OSError: the disk refused it.
     """
-    written = os.write(file, data)
-    if written != len(data):
+    written = os.writev(file, parts)
+    if written != sum(map(len, parts)):
         os.ftruncate(file, os.fstat(file).st_size - written)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -150,10 +150,13 @@ class EpisodeLog:
             return
         grown, ended = set(self._unsynced), set(self._ended)
         try:
-            journals = sorted(grown, key=attrgetter("path"))
-            closes = [journal in ended for journal in journals]
-            sync_all = map if len(journals) == 1 else self._syncing.map  # at once: one wait for the disk
-            for _ in sync_all(Journal.sync, journals, closes):
+            journals = [(journal, journal in ended) for journal in sorted(grown, key=attrgetter("path"))]
+            others = [self._syncing.submit(Journal.sync, *each) for each in journals[1:]]
+            for journal, closes in journals[:1]:
+                journal.sync(closes)
+                failpoint("log.journal_synced")
+            for other in others:  # meanwhile: one wait for the disk
+                other.result()
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)

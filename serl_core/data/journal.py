@@ -41,11 +41,10 @@ class Journal:
         """Append one step, all or nothing."""
         record = encode_transition(transition)
         checksum = zlib.crc32(record, zlib.crc32(arrival.to_bytes(8, "little")))
-        entry = _ENTRY.pack(len(record), checksum, arrival) + record
         try:
             file = self._opened()
             failpoint("log.journal_write")
-            append_whole(file, entry)
+            append_whole(file, _ENTRY.pack(len(record), checksum, arrival), record)
             failpoint("log.journal_written")
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error.strerror}; make room, then start again") from error

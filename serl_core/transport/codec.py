@@ -15,6 +15,8 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -31,6 +33,8 @@ MAX_DEPTH = 16  # of a tree of parameters
 SESSION = re.compile(r"\A[0-9A-Za-z_-]{1,64}\Z")  # becomes part of file names
 
 MAX_DIMENSION = 2**25
+
+_PICTURES = {"images": (np.uint8, (3,)), "features": (np.float16, (3, 4)), "frames": (np.uint8, (1,))}  # dims
 
 _F16_MAGNITUDE, _F16_INFINITY = 0x7FFF, 0x7C00  # bits
 
@@ -78,13 +82,19 @@ class _WeightsHeader(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
     parts: Annotated[list[_Part], msgspec.Meta(max_length=4096)]
 
 
+class _Decoded(Transition):
+    """A transition that knows the record it came in."""
+
+    record: bytes | None = None  # likewise of one that `_replace` makes of it
+
+
 _encoder = msgspec.msgpack.Encoder()
 _transition_decoder = msgspec.msgpack.Decoder(_TransitionHeader)
 _weights_decoder = msgspec.msgpack.Decoder(_WeightsHeader)
 
 
 def encode_transition(transition: Transition, *, is_checked: bool = True) -> bytes:
-    """Return the record of one transition, which must have a provenance.
+    """Return the record of one transition, which must have a provenance: of a decoded one, that which it came in.
 
     Args:
         transition: what to encode.
@@ -93,6 +103,8 @@ def encode_transition(transition: Transition, *, is_checked: bool = True) -> byt
     Raises:
         TransportError: a number is not finite, a dtype or session is not allowed, or it is too large.
     """
+    if isinstance(transition, _Decoded) and transition.record is not None:
+        return transition.record
     provenance = transition.provenance
     if provenance is None:
         raise TransportError("a batch of transitions has no provenance: only single ones can be sent")
@@ -125,13 +137,14 @@ def decode_transition(record: bytes | memoryview) -> Transition:
     header, payload = _unpack(TRANSITION_MAGIC, record, _transition_decoder, MAX_TRANSITION_BYTES)
     where = f"transition {header.sequence} of session {header.session}"
     arrays = _arrays(header.parts, payload)
-    _check_numbers(where, (header.reward, header.discount, header.stamp_s), arrays)
+    scalars = (header.reward, header.discount, header.stamp_s)
+    _check_numbers(where, scalars, {} if _is_finite_payload(header.parts, payload) else arrays)
     observation, next_observation = (_observation(name, arrays) for name in ("observation", "next_observation"))
     action = _vector("action", arrays.pop(("action",), None))
     if arrays:
         raise TransportError(f"{where} has unknown arrays {sorted('/'.join(name) for name in arrays)}")
     provenance = Provenance(header.session, header.sequence, header.episode, header.policy_version, header.stamp_s)
-    return Transition(
+    decoded = _Decoded(
         observation=observation,
         action=action,
         reward=header.reward,
@@ -141,6 +154,9 @@ def decode_transition(record: bytes | memoryview) -> Transition:
         end=header.end,
         provenance=provenance,
     )
+    if isinstance(record, bytes):  # else it may change
+        decoded.record = record
+    return decoded
 
 
 def is_whole(record: bytes) -> bool:
@@ -212,14 +228,13 @@ def _observation_arrays(prefix: str, observation: Observation) -> Iterator[tuple
 
 def _observation(prefix: str, arrays: dict[tuple[str, ...], _Array]) -> Observation:
     proprio = _vector(f"{prefix}/proprio", arrays.pop((prefix, "proprio"), None))
-    groups: dict[str, dict[str, _Array]] = {}
-    for kind, dtype, dims in (("images", np.uint8, (3,)), ("features", np.float16, (3, 4)), ("frames", np.uint8, (1,))):
-        groups[kind] = {}
-        for name in [name for name in arrays if len(name) == 3 and name[:2] == (prefix, kind)]:
-            array = arrays.pop(name)
-            if array.dtype != dtype or array.ndim not in dims or (kind == "images" and array.shape[2] != 3):
-                raise TransportError(f"{'/'.join(name)} is {array.dtype}{list(array.shape)}, not one of the {kind}")
-            groups[kind][name[2]] = array
+    groups: dict[str, dict[str, _Array]] = {kind: {} for kind in _PICTURES}
+    for name in [name for name in arrays if len(name) == 3 and name[0] == prefix and name[1] in _PICTURES]:
+        kind, array = name[1], arrays.pop(name)
+        dtype, dims = _PICTURES[kind]
+        if array.dtype != dtype or array.ndim not in dims or (kind == "images" and array.shape[2] != 3):
+            raise TransportError(f"{'/'.join(name)} is {array.dtype}{list(array.shape)}, not one of the {kind}")
+        groups[kind][name[2]] = array
     return Observation(proprio, groups["images"], groups["features"], groups["frames"])
 
 
@@ -251,8 +266,22 @@ def _check_numbers(where: str, scalars: Sequence[float], arrays: Mapping[tuple[s
 
 def _is_finite(array: _Array) -> bool:
     if array.dtype == np.float16 and array.size:  # by its bits: six times as fast
-        return int((array.view(np.uint16) & _F16_MAGNITUDE).max()) < _F16_INFINITY
+        return int(np.maximum.reduce(array.view(np.uint16).ravel() & _F16_MAGNITUDE)) < _F16_INFINITY
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _is_finite_payload(parts: Sequence[_Part], payload: memoryview) -> bool:
+    """Look at neighbours of the same dtype together: NumPy offers other threads the interpreter at each look."""
+    end = 0
+    for dtype, run in groupby(parts, key=attrgetter("dtype")):
+        start, end = end, end + sum(map(_size, run))
+        if not _is_finite(np.frombuffer(payload[start:end], dtype)):
+            return False
+    return True
+
+
+def _size(part: _Part) -> int:
+    return math.prod(part.shape) * int(part.dtype[2])
 
 
 def _describe(where: str, arrays: Mapping[tuple[str, ...], _Array]) -> list[_Part]:
@@ -304,7 +333,7 @@ def _unpack(
 
 
 def _arrays(parts: Sequence[_Part], payload: memoryview) -> dict[tuple[str, ...], _Array]:
-    sizes = [math.prod(part.shape) * int(part.dtype[2]) for part in parts]
+    sizes = [_size(part) for part in parts]
     if sum(sizes) != len(payload):
         raise TransportError(f"a record declares {sum(sizes)} bytes of arrays and holds {len(payload)}")
     arrays: dict[tuple[str, ...], _Array] = {}

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ACTORS = 64
 ACTOR_GONE_S = 3.0  # without a greeting
-STATUS_PERIOD_S = 0.5  # between looks for actors that are gone
+PROGRESS_PERIOD_S = 0.05  # between looks at the training's progress, and between statuses that nobody waits for
 LEAST_PIECE_BYTES, MOST_PIECE_BYTES = 2**16, 2**20  # of weights: the fewer pieces, the less work for each
 PIECE_S = 0.05  # that a piece should take on its line: a status waits behind no more
 WEIGHTS_BYTES_PER_S = 2e8  # to all actors together: they share their machines with what must not wait
@@ -39,6 +39,7 @@ class _Peer:
     session: str
     seen_s: float
     sent: dict[str, LearnerStatus | None] = field(default_factory=dict)  # by session
+    sent_s: float = -math.inf  # when the last of them was
     weights_record: tuple[int, memoryview] | None = None  # that it is getting, although there may be newer ones
     piece_bytes: int = LEAST_PIECE_BYTES  # of the next one
     given: tuple[int, float] | None = None  # size of the last one, and when
@@ -77,16 +78,20 @@ class LearnerSide:
         """Tell each actor what has changed. Returns the seconds until there may be more to do."""
         failpoint("link.learner")
         self._forget_those_gone(now_s)
+        wait_s = PROGRESS_PERIOD_S
         for identity, peer in self.peers.items():
             for session, sent in list(peer.sent.items()):
                 status = self._inbox.status(session)
-                if status != sent:
+                due_s = peer.sent_s + PROGRESS_PERIOD_S if _is_progress_alone(status, sent) else now_s
+                if status != sent and due_s <= now_s:
                     send([identity, wire.encode(wire.Status(*status))])
-                    peer.sent[session] = status
+                    peer.sent[session], peer.sent_s = status, now_s
+                elif status != sent:
+                    wait_s = min(wait_s, due_s - now_s)
                 if session != peer.session and status.acked_sequence >= status.received_sequence:
                     del peer.sent[session]  # an earlier session, now complete
         self._give_weights(send, now_s)
-        return min(STATUS_PERIOD_S, max(self._weights_due_s - now_s, 0.0)) if self._pulls else STATUS_PERIOD_S
+        return min(wait_s, max(self._weights_due_s - now_s, 0.0)) if self._pulls else wait_s
 
     def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
         """Take in one message, its connection's name first. Return whether that connection is to be cut."""
@@ -226,3 +231,12 @@ class LearnerSide:
             return None, str(error)
         problem = None if self._spec is None else misfit(transition, self._spec)
         return (transition, "") if problem is None else (None, problem)
+
+
+def _is_progress_alone(status: LearnerStatus, before: LearnerStatus | None) -> bool:
+    """Return whether no actor waits for what is new: each step of any of them changes `env_steps` for all."""
+    return before is not None and status == before._replace(
+        env_steps=status.env_steps,
+        trained_env_steps=status.trained_env_steps,
+        received_sequence=status.received_sequence,
+    )

@@ -122,7 +122,9 @@ class ZmqLearnerLink:
     def report(self, env_steps: int, trained_env_steps: int, is_finished: bool = False) -> None:
         """See LearnerLink."""
         self._inbox.report(env_steps, trained_env_steps, is_finished)
-        self._running().wake()
+        thread = self._running()
+        if is_finished:  # the thread looks often enough for the rest
+            thread.wake()
 
     def publish(self, weights: PolicyWeights) -> None:
         """See LearnerLink. Copies the arrays. Raises TransportError when a number in them is not finite."""

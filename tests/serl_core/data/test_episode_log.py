@@ -227,8 +227,8 @@ def test_a_full_disk_leaves_only_whole_steps(reopen, tmp_path, monkeypatch):
     log = reopen()
     steps = make_episode()
     log.append(steps[:2])
-    write = os.write
-    monkeypatch.setattr("os.write", lambda file, data: write(file, data[: len(data) // 2]))
+    write = os.writev
+    monkeypatch.setattr("os.writev", lambda file, parts: write(file, [part[: len(part) // 2] for part in parts]))
     with pytest.raises(DataError, match="No space left on device; make room"):
         log.append(steps[2:])
     monkeypatch.undo()
