@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from robot_servers.audit import REQUESTER, Requester
 from robot_servers.limits import Refusal
 from robot_servers.tokens import Tokens
-from robot_servers.turns import Turns
+from robot_servers.turns import turns
 from robot_servers.wrong_tokens import WrongTokens
 from serl_core.robots.messages import encode
 from serl_core.robots.token import Role
@@ -56,7 +56,6 @@ class Guard:
         self._tokenless_paths = frozenset(tokenless_paths)
         self._on_event = on_event
         self._wrong_tokens = WrongTokens(clock)
-        self._turns = Turns()
         self._sessions = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +71,7 @@ class Guard:
         REQUESTER.set(Requester(_client(scope), "none" if role is None else role.value))
         if scope["type"] == "http":
             if scope["method"] in READING_METHODS:
-                await self._turns.mine()
+                await turns().mine()
             await self._app(scope, receive, _closing(send) if scope["path"] in OPEN_PATHS else send)
             return
         self._sessions += 1

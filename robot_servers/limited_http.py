@@ -1,5 +1,7 @@
 """uvicorn's HTTP, with few connections and little patience: what idle, slow and endless clients can cost is bounded.
 
+What comes is read in turns, so that a crowd of requests does not hold up the stream of commands.
+
 A client has 2 s for the head of each request. With 64 connections open, a newer one takes the place of the oldest
 that has not yet had an answer to a request with a token; where all have, the newer one is closed.
 """
@@ -7,10 +9,13 @@ that has not yet had an answer to a request with a token; where all have, the ne
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from robot_servers.turns import turns
 
 MAX_CONNECTIONS = 64
 HEAD_TIMEOUT_S = 2.0
@@ -33,6 +38,7 @@ class LimitedHttp(H11Protocol):
         self.is_proven = False  # it got an answer that did not close it
         self.since_s = time.monotonic()
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unread: deque[bytes] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, if there is room."""
@@ -43,13 +49,33 @@ class LimitedHttp(H11Protocol):
             self._drop(min(waiting, key=lambda other: other.since_s, default=self))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End all waiting."""
+        """Read what came before, and end all waiting."""
+        while self._unread:
+            self._read()
         self._end_head_wait()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; the head of a request has a limit of time, however slowly it drips in."""
-        super().data_received(data)
+        """Take what came, when it is its turn."""
+        self._unread.append(data)
+        if len(self._unread) > 1:
+            self.flow.pause_reading()
+        turns().take(self._read)
+
+    def _read(self) -> None:
+        """Read what came; the head of a request has a limit of time, however slowly it drips in."""
+        if not self._unread:  # the connection has ended
+            return
+        data = self._unread.popleft()
+        self.flow.resume_reading()
+        if (protocol := self.transport.get_protocol()) is not self:  # a stream by now
+            protocol.data_received(data)
+            return
+        try:
+            super().data_received(data)
+        except Exception:
+            self.transport.abort()
+            raise
         if self.transport.get_protocol() is not self or self.conn.their_state is not h11.IDLE:
             self._end_head_wait()
         elif self._head_timer is None:

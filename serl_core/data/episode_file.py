@@ -294,7 +294,7 @@ def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     NumPy would offer other threads the interpreter before each of them, which takes longer than all the copies.
     """
     (dtype,) = {array.dtype for array in arrays}
-    return np.frombuffer(b"".join(map(np.ascontiguousarray, arrays)), dtype)
+    return np.frombuffer(b"".join(np.ascontiguousarray(array).data for array in arrays), dtype)
 
 
 def _check_shapes(steps: int, arrays: Arrays) -> None:

@@ -2,12 +2,14 @@
 
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from robot_servers.limited_http import MAX_CONNECTIONS
+from robot_servers.limited_http import MAX_CONNECTIONS, LimitedHttp
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend, serving
 
@@ -119,3 +121,37 @@ def test_malformed_requests_do_not_fill_the_log(address, capfd, caplog):
             connection.sendall(b"\x80\x03garbage\r\n\r\n")
             assert read_answer(connection).startswith(b"HTTP/1.1 400")
     assert "Invalid HTTP request" not in caplog.text + capfd.readouterr().err
+
+
+class CountsStops(RobotService):
+    stops = 0
+
+    def stop(self):
+        self.stops += 1
+        return super().stop()
+
+
+def test_a_request_is_read_although_its_client_has_gone():
+    service = CountsStops(PointMassBackend())
+    with serving(service, TOKEN) as url:
+        address = "127.0.0.1", int(url.rsplit(":", 1)[1])
+        for _ in range(40):  # a crowd: their turns come when they have gone
+            with socket.create_connection(address) as connection:
+                connection.sendall(REQUEST.replace(b"GET /v1/state", b"POST /v1/stop"))
+        end_s = time.monotonic() + 30.0
+        while service.stops < 40 and time.monotonic() < end_s:
+            time.sleep(0.01)
+    assert service.stops == 40
+
+
+def test_what_comes_behind_an_upgrade_is_the_streams():
+    heard = []
+    stream = SimpleNamespace(data_received=heard.append)
+    connection = object.__new__(LimitedHttp)
+    connection.flow = SimpleNamespace(resume_reading=lambda: None)
+    connection.transport = SimpleNamespace(get_protocol=lambda: stream)
+    connection._unread = deque([b"frame", b"another"])
+    connection._read()
+    connection._read()
+    connection._read()  # nothing is left
+    assert heard == [b"frame", b"another"]
