@@ -226,3 +226,15 @@ def test_weights_that_are_not_finite_are_never_published():
 def test_decoded_arrays_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         decode_transition(RECORD).action[0] = 1.0
+
+
+def test_what_was_decoded_is_encoded_as_it_came_and_what_is_made_of_it_anew():
+    decoded = decode_transition(RECORD)
+    assert encode_transition(decoded) is RECORD
+    changed = encode_transition(decoded._replace(reward=0.5))
+    assert decode_transition(changed).reward == 0.5
+    assert encode_transition(decoded._replace()) == RECORD
+    passing = bytearray(RECORD)  # a record that may change is not kept
+    kept = decode_transition(memoryview(passing))
+    passing[: len(RECORD) // 2] = bytes(len(RECORD) // 2)
+    assert encode_transition(kept)[:4] == RECORD[:4]

@@ -9,6 +9,7 @@ from serl_core.transport.learner_side import (
     LEAST_PIECE_BYTES,
     MOST_PIECE_BYTES,
     PIECE_S,
+    PROGRESS_PERIOD_S,
     WEIGHTS_BYTES_PER_S,
     LearnerSide,
 )
@@ -20,21 +21,32 @@ class Line:
     def __init__(self):
         self.now_s = 0.0
         self.given = []  # (actor, version, offset, bytes)
+        self.told = []  # (actor, status)
         self.is_full = False
-        self.side = LearnerSide("task", Inbox())
+        self.inbox = Inbox()
+        self.side = LearnerSide("task", self.inbox)
 
     def send(self, frames):
         identity, head, *records = frames
         message = wire.decode_from_learner(head)
         if isinstance(message, wire.Weights) and not self.is_full:
             self.given.append((identity, message.version, message.offset, bytes(records[0])))
+        if isinstance(message, wire.Status):
+            self.told.append((identity, message))
         return not self.is_full
 
     def hear(self, identity, message):
         return self.side.handle([identity, wire.encode(message)], self.send, self.now_s)
 
-    def join(self, identity):
-        self.hear(identity, wire.Greeting(wire.PROTOCOL, "actor", "session", "task"))
+    def join(self, identity, session="session"):
+        self.hear(identity, wire.Greeting(wire.PROTOCOL, "actor", session, "task"))
+
+    def ticked(self, after_s):
+        """Return what is told then, and when the side wants to be asked again."""
+        self.told.clear()
+        self.now_s += after_s
+        wait_s = self.side.tick(self.send, self.now_s)
+        return [(identity, status.acked_sequence, status.env_steps) for identity, status in self.told], wait_s
 
     def pulled(self, identity, *arguments):
         """Return what a pull is answered with."""
@@ -162,3 +174,19 @@ def test_pieces_are_given_no_faster_than_is_allowed_and_first_to_who_has_the_mos
     assert line.now_s == pytest.approx(2 * size / WEIGHTS_BYTES_PER_S, rel=0.05, abs=2 * BURST_S)
     done = max(i for i, (identity, *_) in enumerate(line.given) if identity == b"a")
     assert sum(len(piece) for identity, _, _, piece in line.given[:done] if identity == b"b") < size / 2
+
+
+def test_an_acknowledgement_is_told_at_once_and_the_progress_of_all_now_and_then(line):
+    line.join(b"b", "another")
+    assert line.ticked(1.0)[0] == [(b"a", -1, 0), (b"b", -1, 0)]
+    for steps in range(1, 10):  # of all actors, in a row
+        line.inbox.report(steps, 0, is_finished=False)
+        assert line.ticked(0.0)[0] == []
+    line.inbox.acknowledge("another", 0)
+    assert line.ticked(0.0)[0] == [(b"b", 0, 9)]
+    told, wait_s = line.ticked(0.9 * PROGRESS_PERIOD_S)
+    assert told == []
+    assert wait_s == pytest.approx(0.1 * PROGRESS_PERIOD_S)
+    assert line.ticked(wait_s)[0] == [(b"a", -1, 9)]
+    line.inbox.report(9, 9, is_finished=True)
+    assert len(line.ticked(0.0)[0]) == 2
