@@ -163,8 +163,8 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
             if left_s > 0:
                 time.sleep(left_s)
 
-        rate = Rate(load.hz, sleep=wait)
-        while not control.poll():
+        rate, is_ended = Rate(load.hz, sleep=wait), _end_of(control)
+        while not is_ended.is_set():
             rate.wait()
             tick_s.append(time.monotonic())
             late_s.append(rate.late_s[-1])
@@ -236,8 +236,7 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
         with intake.in_background():
             spare_what_stays()
             control.send(link.address)
-            is_ended = threading.Event()  # to ask the pipe in each turn would count as the learner's work
-            threading.Thread(target=_hear_the_end, args=(control, is_ended), daemon=True).start()
+            is_ended = _end_of(control)
             while not is_ended.is_set():
                 taken = intake.take(0.02)
                 count += len(taken)
@@ -258,9 +257,16 @@ def _learn(folder: str, port: int, load: Load, weights_bytes: int, control: Conn
     control.send(result)
 
 
-def _hear_the_end(control: Connection, is_ended: threading.Event) -> None:
-    control.recv()
-    is_ended.set()
+def _end_of(control: Connection) -> threading.Event:
+    """Return what is set once the pipe tells the end: to ask it in each turn would count as the program's own work."""
+    is_ended = threading.Event()
+
+    def hear() -> None:
+        control.recv()
+        is_ended.set()
+
+    threading.Thread(target=hear, daemon=True).start()
+    return is_ended
 
 
 class Rig:

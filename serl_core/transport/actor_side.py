@@ -5,6 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from serl_core.errors import TransportError
 from serl_core.failpoints import failpoint
 from serl_core.transport import wire
@@ -91,7 +93,7 @@ class ActorSide:
             return False
         with self.changed:
             if isinstance(message, wire.Status):
-                self._note(LearnerStatus(*(getattr(message, name) for name in LearnerStatus._fields)))
+                self._note(LearnerStatus(*msgspec.structs.astuple(message)))
             else:
                 self.refusal = message.reason
             self.changed.notify_all()

@@ -8,7 +8,7 @@ out from `received_sequence`.
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from serl_core.digests import other_encoder
@@ -38,6 +38,7 @@ class Inbox:
         self._max_bytes = max_bytes
         self._changed = threading.Condition()
         self._streams: dict[str, _Stream] = {}
+        self._awaited: set[str] = set()  # sessions
         self._waiting: deque[tuple[Transition, int]] = deque()
         self._bytes = 0
         self._untold = 0  # transitions taken since the last report, which does not count them yet
@@ -65,6 +66,7 @@ class Inbox:
             stream = self._streams[session]
             if sequence == stream.received + 1 and stream.rejection != reason:
                 stream.rejection = reason[:MAX_REASON]
+                self._awaited.add(session)
                 self._counters["refused"] += 1
 
     def put(self, transition: Transition, size: int) -> bool:
@@ -106,6 +108,7 @@ class Inbox:
             stream = self._streams.setdefault(session, _Stream())
             stream.acked = max(stream.acked, sequence)
             stream.pass_over(sequence)
+            self._awaited.add(session)
 
     def restore(self, acked: Mapping[str, int]) -> None:
         """Note what was on disk at start; of what has arrived since, drop the repeats."""
@@ -122,11 +125,23 @@ class Inbox:
         with self._changed:
             self._untold = 0
             self._progress = (env_steps, trained_env_steps, is_finished)
+            if is_finished:
+                self._awaited.update(self._streams)
 
     def publish(self, version: int) -> None:
         """Set the version of the newest weights."""
         with self._changed:
             self._policy_version = version
+            self._awaited.update(self._streams)
+
+    def awaited(self) -> Set[str]:
+        """Return the sessions whose status has changed, since the last call, in what an actor waits for.
+
+        That is not `env_steps`: each step of any actor changes it for all.
+        """
+        with self._changed:
+            awaited, self._awaited = self._awaited, set()
+            return awaited
 
     def status(self, session: str) -> LearnerStatus:
         """Return what an actor may know about its `session` and the learner."""

@@ -78,16 +78,16 @@ class LearnerSide:
         """Tell each actor what has changed. Returns the seconds until there may be more to do."""
         failpoint("link.learner")
         self._forget_those_gone(now_s)
-        wait_s = PROGRESS_PERIOD_S
+        awaited, wait_s = self._inbox.awaited(), PROGRESS_PERIOD_S
         for identity, peer in self.peers.items():
+            is_due = now_s - peer.sent_s >= PROGRESS_PERIOD_S
             for session, sent in list(peer.sent.items()):
+                if not (is_due or sent is None or session in awaited):
+                    continue
                 status = self._inbox.status(session)
-                due_s = peer.sent_s + PROGRESS_PERIOD_S if _is_progress_alone(status, sent) else now_s
-                if status != sent and due_s <= now_s:
+                if status != sent:
                     send([identity, wire.encode(wire.Status(*status))])
                     peer.sent[session], peer.sent_s = status, now_s
-                elif status != sent:
-                    wait_s = min(wait_s, due_s - now_s)
                 if session != peer.session and status.acked_sequence >= status.received_sequence:
                     del peer.sent[session]  # an earlier session, now complete
         self._give_weights(send, now_s)
@@ -231,12 +231,3 @@ class LearnerSide:
             return None, str(error)
         problem = None if self._spec is None else misfit(transition, self._spec)
         return (transition, "") if problem is None else (None, problem)
-
-
-def _is_progress_alone(status: LearnerStatus, before: LearnerStatus | None) -> bool:
-    """Return whether no actor waits for what is new: each step of any of them changes `env_steps` for all."""
-    return before is not None and status == before._replace(
-        env_steps=status.env_steps,
-        trained_env_steps=status.trained_env_steps,
-        received_sequence=status.received_sequence,
-    )

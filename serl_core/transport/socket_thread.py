@@ -84,6 +84,7 @@ class SocketThread:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
+        self._is_woken = False
         self._uncut: dict[bytes, None] = {}  # connections that are to be cut, oldest first
         self._server = ""  # that it is connected to
         self._heard_s = 0.0
@@ -103,8 +104,10 @@ class SocketThread:
 
     def wake(self) -> None:
         """Let the side send what is due."""
-        with suppress(OSError):  # it is awake already, or gone
-            self._wake_in.send(b"\0")
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(OSError):  # it is gone
+                self._wake_in.send(b"\0")
 
     def close(self) -> None:
         """End the thread and give its socket back. Safe to call twice."""
@@ -147,6 +150,7 @@ class SocketThread:
                         self._doorkeeper.answer()
                     else:
                         self._wake_out.recv(4096)
+                        self._is_woken = False  # what is said from now on may be too late for the next tick
                 if self._server and time.monotonic() - self._heard_s > SILENCE_S:
                     self._redial()
             self._side.farewell(self._send)

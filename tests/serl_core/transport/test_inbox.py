@@ -115,3 +115,20 @@ def test_a_refused_actor_is_told_what_differs(actor, learner, words):
     message = mismatch(actor, learner)
     assert [word for word in words if word not in message] == []
     assert ("EncoderConfig" in message) == (actor.partition("+")[0] == learner.partition("+")[0])
+
+
+def test_what_actors_wait_for_is_told_apart_from_the_progress_of_all():
+    inbox = Inbox()
+    for session in ("first", "second"):
+        inbox.begin(session, 0)
+    inbox.report(5, 0, is_finished=False)
+    assert inbox.awaited() == set()
+    inbox.acknowledge("second", 3)
+    assert inbox.awaited() == {"second"}
+    assert inbox.awaited() == set()
+    inbox.refuse("first", 0, "not of this task")
+    assert inbox.awaited() == {"first"}
+    inbox.publish(1)
+    assert inbox.awaited() == {"first", "second"}
+    inbox.report(5, 5, is_finished=True)
+    assert inbox.awaited() == {"first", "second"}
