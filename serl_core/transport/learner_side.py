@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ACTORS = 64
 ACTOR_GONE_S = 3.0  # without a greeting
-PROGRESS_PERIOD_S = 0.05  # between looks at the training's progress, and between statuses that nobody waits for
+PROGRESS_PERIOD_S = 0.1  # between looks at the training's progress, and between statuses that nobody waits for
 LEAST_PIECE_BYTES, MOST_PIECE_BYTES = 2**16, 2**20  # of weights: the fewer pieces, the less work for each
 PIECE_S = 0.05  # that a piece should take on its line: a status waits behind no more
 WEIGHTS_BYTES_PER_S = 2e8  # to all actors together: they share their machines with what must not wait
