@@ -17,6 +17,7 @@ import msgspec
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route as PlainRoute
 from starlette.types import Message as AsgiMessage
 from starlette.websockets import WebSocketDisconnect
 
@@ -153,6 +154,7 @@ def create_app(
 
     _add(app, "GET", "/v1/health", health, messages.Health, service.health.__doc__)
     _add(app, "GET", "/v1/state", state, RobotState, service.state.__doc__)
+    _answer_without_detour(app, "/v1/state", state)  # everybody asks it all the time
     _add(app, "GET", "/v1/limits", limits, SafetyLimits, "Return what the safety kernel allows.")
     _add(app, "GET", "/v1/sim/truth", truth, messages.SimTruth, service.truth.__doc__)
     _add(app, "GET", "/v1/jobs/{number}", job, Job, service.job.__doc__)
@@ -339,6 +341,13 @@ def _add(
         },
         openapi_extra=described,
     )
+
+
+def _answer_without_detour(app: FastAPI, path: str, endpoint: Endpoint) -> None:
+    """Let a route that takes nothing be answered before FastAPI looks what it takes."""
+    route = PlainRoute(path, endpoint, methods=["GET"])
+    route.methods = {"GET"}  # HEAD is refused, as on all routes
+    app.router.routes.insert(0, route)
 
 
 def _content(kind: type[Message], media_type: str = "application/json") -> dict[str, Any]:

@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from robot_servers.audit import REQUESTER, Requester
 from robot_servers.limits import Refusal
 from robot_servers.tokens import Tokens
-from robot_servers.turns import turns
 from robot_servers.wrong_tokens import WrongTokens
 from serl_core.robots.messages import encode
 from serl_core.robots.token import Role
@@ -70,8 +69,6 @@ class Guard:
             return
         REQUESTER.set(Requester(_client(scope), "none" if role is None else role.value))
         if scope["type"] == "http":
-            if scope["method"] in READING_METHODS:
-                await turns().mine()
             await self._app(scope, receive, _closing(send) if scope["path"] in OPEN_PATHS else send)
             return
         self._sessions += 1

@@ -1,9 +1,8 @@
 """uvicorn's HTTP, with few connections and little patience: what idle, slow and endless clients can cost is bounded.
 
-What comes is read in turns, so that a crowd of requests does not hold up the stream of commands.
-
 A client has 2 s for the head of each request. With 64 connections open, a newer one takes the place of the oldest
-that has not yet had an answer to a request with a token; where all have, the newer one is closed.
+that has not yet had an answer to a request with a token, of those first that have asked nothing; where all have had
+one, the newer one is closed. Requests that read take turns, so that a crowd of them holds up no command.
 """
 
 import asyncio
@@ -19,6 +18,7 @@ from robot_servers.turns import turns
 
 MAX_CONNECTIONS = 64
 HEAD_TIMEOUT_S = 2.0
+READS = (b"GET ", b"HEAD ", b"OPTIONS ")
 TIMEOUT_ANSWER = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -38,7 +38,7 @@ class LimitedHttp(H11Protocol):
         self.is_proven = False  # it got an answer that did not close it
         self.since_s = time.monotonic()
         self._head_timer: asyncio.TimerHandle | None = None
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[bytes] = deque()  # in order, until their turns come
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, if there is room."""
@@ -46,36 +46,42 @@ class LimitedHttp(H11Protocol):
         self._await_head()
         if len(self.connections) > MAX_CONNECTIONS:
             waiting = [other for other in self.connections if isinstance(other, LimitedHttp) and not other.is_proven]
-            self._drop(min(waiting, key=lambda other: other.since_s, default=self))
+            self._drop(min(waiting, key=lambda other: (bool(other._unread), other.since_s), default=self))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Read what came before, and end all waiting."""
-        while self._unread:
-            self._read()
+        """End all waiting."""
+        self._unread.clear()
         self._end_head_wait()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, when it is its turn."""
+        """Take what came, or let it wait for its turn."""
+        if not self._unread and not data.startswith(READS):
+            self._take(data)
+            return
         self._unread.append(data)
         if len(self._unread) > 1:
             self.flow.pause_reading()
-        turns().take(self._read)
+        turns().take(self._take_next)
 
-    def _read(self) -> None:
-        """Read what came; the head of a request has a limit of time, however slowly it drips in."""
+    def _take_next(self) -> None:
         if not self._unread:  # the connection has ended
             return
         data = self._unread.popleft()
         self.flow.resume_reading()
-        if (protocol := self.transport.get_protocol()) is not self:  # a stream by now
-            protocol.data_received(data)
-            return
         try:
-            super().data_received(data)
-        except Exception:
+            self._take(data)
+        except Exception:  # as the event loop does where there are no turns
             self.transport.abort()
             raise
+
+    def _take(self, data: bytes) -> None:
+        """Take what came; the head of a request has a limit of time, however slowly it drips in."""
+        protocol = self.transport.get_protocol()
+        if protocol is not self:  # a stream by now
+            protocol.data_received(data)
+            return
+        super().data_received(data)
         if self.transport.get_protocol() is not self or self.conn.their_state is not h11.IDLE:
             self._end_head_wait()
         elif self._head_timer is None:

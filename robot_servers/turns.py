@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-LOOKS = 3  # of the loop: for a turn that goes on in a task, for what comes meanwhile, and for the task that this wakes
+LOOKS = 3  # of the loop: for what a turn has begun, for what comes meanwhile, and for the task that this wakes
 
 
 class Turns:
-    """Of one event loop; `turns` returns that of the running one."""
+    """Of one event loop; `turns` returns those of the running one."""
 
     def __init__(self) -> None:
         """Begin."""
@@ -25,16 +25,10 @@ class Turns:
         if not self._is_looking:
             self._next()
 
-    async def mine(self) -> None:
-        """Wait for a turn."""
-        begun = asyncio.get_running_loop().create_future()
-        self.take(lambda: begun.done() or begun.set_result(None))
-        await begun
-
     def _next(self) -> None:
         self._is_looking = bool(self._waiting)
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._look, LOOKS - 1)
+            self._look(LOOKS)
             self._waiting.popleft()()
 
     def _look(self, left: int) -> None:

@@ -16,9 +16,10 @@ import heapq
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -150,13 +151,11 @@ class EpisodeLog:
             return
         grown, ended = set(self._unsynced), set(self._ended)
         try:
-            journals = [(journal, journal in ended) for journal in sorted(grown, key=attrgetter("path"))]
-            others = [self._syncing.submit(Journal.sync, *each) for each in journals[1:]]
-            for journal, closes in journals[:1]:
-                journal.sync(closes)
-                failpoint("log.journal_synced")
-            for other in others:  # meanwhile: one wait for the disk
-                other.result()
+            journals = sorted(grown, key=attrgetter("path"))
+            waits: list[Callable[[], None]] = [partial(journal.sync, journal in ended) for journal in journals]
+            waits[1:] = [self._syncing.submit(wait).result for wait in waits[1:]]  # at once: one wait for the disk
+            for wait in waits:
+                wait()
                 failpoint("log.journal_synced")
             if self._has_new_names:  # not each time: it takes longer than all of the journals
                 sync_folder(self._journals_folder)

@@ -96,7 +96,7 @@ class LearnerLink(Protocol):
         """Set the last safe sequence per session, after a restart from disk."""
 
     def report(self, env_steps: int, trained_env_steps: int, is_finished: bool = False) -> None:
-        """Set what LearnerStatus carries and send it to every actor; those that run ahead wait on it.
+        """Set what LearnerStatus carries and send it to every actor soon; those that run ahead wait on it.
 
         `env_steps` counts everything that `receive` has returned.
         """

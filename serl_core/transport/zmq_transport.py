@@ -2,7 +2,8 @@
 
 The threads do all input and output, so the calls of ActorLink and LearnerLink return at once. The
 actor repeats its greeting every half second; the learner answers each with the status of the
-actor's sessions, and sends changes in between as they come. Either side may restart at any time.
+actor's sessions. In between it tells what an actor waits for as it comes, and progress now and then.
+Either side may restart at any time.
 Whatever cannot be sent now (nobody there, a full queue) is dropped: statuses tell the actor what to
 offer again, so memory stays bounded.
 """

@@ -1,13 +1,18 @@
 """Idle, slow and many connections: what they cost is bounded, and who has shown a token keeps the connection."""
 
+import asyncio
 import socket
 import time
 from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
+from unittest import mock
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from robot_servers.limited_http import MAX_CONNECTIONS, LimitedHttp
 from robot_servers.service import RobotService
@@ -123,35 +128,66 @@ def test_malformed_requests_do_not_fill_the_log(address, capfd, caplog):
     assert "Invalid HTTP request" not in caplog.text + capfd.readouterr().err
 
 
-class CountsStops(RobotService):
-    stops = 0
+async def crowd(path):
+    """Send ten requests that read and then a command, all at once; return the order in which they got through."""
+    through = []
 
-    def stop(self):
-        self.stops += 1
-        return super().stop()
+    async def app(scope, receive, send):
+        through.append(scope["method"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(app, http=LimitedHttp, log_level="warning")
+    config.load()
+    state, loop = ServerState(), asyncio.get_running_loop()
+    clients = [socket.socketpair() for _ in range(11)]
+    for _, end in clients:
+        await loop.connect_accepted_socket(lambda: LimitedHttp(config, state, {}), end)
+    for client, _ in clients[:10]:
+        client.send(REQUEST)
+    clients[10][0].send(REQUEST.replace(b"GET /v1/state", b"POST " + path))
+    while len(through) < 11:
+        await asyncio.sleep(0)
+    for client, _ in clients:
+        client.close()
+    await asyncio.sleep(0.01)  # the server's ends close
+    return through
 
 
-def test_a_request_is_read_although_its_client_has_gone():
-    service = CountsStops(PointMassBackend())
-    with serving(service, TOKEN) as url:
-        address = "127.0.0.1", int(url.rsplit(":", 1)[1])
-        for _ in range(40):  # a crowd: their turns come when they have gone
-            with socket.create_connection(address) as connection:
-                connection.sendall(REQUEST.replace(b"GET /v1/state", b"POST /v1/stop"))
-        end_s = time.monotonic() + 30.0
-        while service.stops < 40 and time.monotonic() < end_s:
-            time.sleep(0.01)
-    assert service.stops == 40
+@pytest.mark.parametrize("path", [b"/v1/pose", b"/v1/stop"])
+def test_a_command_does_not_wait_for_all_who_read(path):
+    through = asyncio.run(crowd(path))
+    assert through.index("POST") <= 1
+    assert through.count("GET") == 10
+
+
+def unread(*chunks, protocol=None):
+    """Return a connection for whose turns `chunks` wait."""
+    connection = object.__new__(LimitedHttp)
+    connection.flow = SimpleNamespace(resume_reading=lambda: None)
+    connection.transport = SimpleNamespace(get_protocol=lambda: protocol or connection)
+    connection._unread = deque(chunks)
+    return connection
 
 
 def test_what_comes_behind_an_upgrade_is_the_streams():
     heard = []
-    stream = SimpleNamespace(data_received=heard.append)
-    connection = object.__new__(LimitedHttp)
-    connection.flow = SimpleNamespace(resume_reading=lambda: None)
-    connection.transport = SimpleNamespace(get_protocol=lambda: stream)
-    connection._unread = deque([b"frame", b"another"])
-    connection._read()
-    connection._read()
-    connection._read()  # nothing is left
+    connection = unread(b"frame", b"another", protocol=SimpleNamespace(data_received=heard.append))
+    for _ in range(3):  # once more than there is
+        connection._take_next()
     assert heard == [b"frame", b"another"]
+
+
+def test_who_has_asked_makes_no_room_before_one_who_has_not():
+    dropped = []
+    asked, silent = unread(b"GET"), unread()
+    for age_s, connection in enumerate((asked, silent)):
+        connection.is_proven, connection.since_s, connection._head_timer = False, float(age_s), None
+    newest = unread()
+    newest.loop = SimpleNamespace(call_later=lambda *_: None)
+    newest.is_proven, newest.since_s = False, 2.0
+    newest.connections = {asked, silent, newest, *map(str, range(MAX_CONNECTIONS))}
+    newest._drop = dropped.append
+    with mock.patch.object(H11Protocol, "connection_made"):
+        newest.connection_made(newest.transport)
+    assert dropped == [silent]

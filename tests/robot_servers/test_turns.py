@@ -7,14 +7,13 @@ from robot_servers.turns import LOOKS, Turns, turns
 
 
 async def crowd(readers, sends, events):
-    """Let `readers` requests read at once, and a command be sent while one of them, number `sends`, has its turn."""
+    """Let `readers` requests read at once, and a command be sent while one of them, number `sends`, is answered."""
     turns = Turns()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         reader, writer = await asyncio.open_connection(sock=theirs)
 
         async def read(number):
-            await turns.mine()
             events.append(number)
             if number == sends:
                 ours.send(b"!")
@@ -23,7 +22,13 @@ async def crowd(readers, sends, events):
             await reader.readexactly(1)
             events.append("answered")
 
-        await asyncio.gather(answer(), *map(read, range(readers)))
+        tasks = []
+        for i in range(readers):
+            turns.take(lambda number=i: tasks.append(asyncio.create_task(read(number))))
+        await answer()
+        while len(tasks) < readers:
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
         writer.close()
 
 
@@ -36,37 +41,23 @@ def test_a_command_waits_for_the_reader_before_it_and_not_for_the_crowd(sends):
 
 def test_who_reads_alone_does_not_wait():
     async def read():
-        turns = Turns()
-        for _ in range(3):
-            mine = turns.mine()
-            with pytest.raises(StopIteration):
-                mine.send(None)  # done at the first step
-            for _ in range(LOOKS):
+        turns, begun = Turns(), []
+        for number in range(3):
+            turns.take(lambda number=number: begun.append(number))
+            assert begun == list(range(number + 1))
+            for _ in range(LOOKS + 1):
                 await asyncio.sleep(0)
 
     asyncio.run(read())
 
 
-def test_a_reader_that_goes_away_keeps_nobody_waiting():
-    async def go_away():
-        turns = Turns()
-        first, second, third = (asyncio.create_task(turns.mine()) for _ in range(3))
-        await asyncio.sleep(0)
-        second.cancel()
-        await asyncio.wait_for(third, 5.0)
-        assert first.done()
-        assert second.cancelled()
-
-    asyncio.run(go_away())
-
-
 def test_one_that_fails_keeps_nobody_waiting():
     async def fail():
-        told, turns = [], Turns()
+        told, turns, ended = [], Turns(), asyncio.Event()
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
-        turns.take(lambda: None)
-        turns.take(lambda: 1 / 0)
-        await asyncio.wait_for(turns.mine(), 5.0)
+        for act in (lambda: None, lambda: 1 / 0, ended.set):
+            turns.take(act)
+        await asyncio.wait_for(ended.wait(), 5.0)
         assert [type(error) for error in told] == [ZeroDivisionError]
 
     asyncio.run(fail())
