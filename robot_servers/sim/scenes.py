@@ -90,15 +90,10 @@ def is_stick_seated(position_m: Floats, rotation: Floats) -> bool:
     """Return whether all four lower corners are inside the socket and within 1.5 mm of its floor."""
     (across_x, across_y, up), (half_x, half_y, half_z) = rotation[2].tolist(), STICK_HALF_M
     highest_m = position_m[2] + abs(across_x) * half_x + abs(across_y) * half_y + up * half_z
-    if highest_m > SOCKET_FLOOR_M + SEATED_WITHIN_M:  # of nearly all that are asked about
+    if not highest_m <= SOCKET_FLOOR_M + SEATED_WITHIN_M:  # nearly always, and told without an array
         return False
-    corners = _STICK_LOWER_CORNERS_M @ rotation.T + position_m
-    across = corners[:, :2]
-    return bool(
-        corners[:, 2].max() <= SOCKET_FLOOR_M + SEATED_WITHIN_M
-        and (across >= _SEATED_LOW_M).all()
-        and (across <= _SEATED_HIGH_M).all()
-    )
+    across = (_STICK_LOWER_CORNERS_M @ rotation.T + position_m)[:, :2]
+    return bool((across >= _SEATED_LOW_M).all() and (across <= _SEATED_HIGH_M).all())
 
 
 SCENES: dict[str, Callable[[], Scene]] = {"ram_insertion": build_ram_insertion}

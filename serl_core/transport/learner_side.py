@@ -78,7 +78,7 @@ class LearnerSide:
         """Tell each actor what has changed. Returns the seconds until there may be more to do."""
         failpoint("link.learner")
         self._forget_those_gone(now_s)
-        awaited, wait_s = self._inbox.awaited(), PROGRESS_PERIOD_S
+        awaited = self._inbox.awaited()
         for identity, peer in self.peers.items():
             is_due = now_s - peer.sent_s >= PROGRESS_PERIOD_S
             for session, sent in list(peer.sent.items()):
@@ -91,7 +91,9 @@ class LearnerSide:
                 if session != peer.session and status.acked_sequence >= status.received_sequence:
                     del peer.sent[session]  # an earlier session, now complete
         self._give_weights(send, now_s)
-        return min(wait_s, max(self._weights_due_s - now_s, 0.0)) if self._pulls else wait_s
+        if not self._pulls:
+            return PROGRESS_PERIOD_S
+        return min(PROGRESS_PERIOD_S, max(self._weights_due_s - now_s, 0.0))
 
     def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
         """Take in one message, its connection's name first. Return whether that connection is to be cut."""

@@ -234,3 +234,8 @@ def test_streams_beyond_the_limit_are_refused_and_their_place_is_free_again(url)
 def test_a_refused_connection_is_closed(client):
     assert client.get("/v1/state").headers["connection"] == "close"
     assert "connection" not in client.get("/v1/state", headers=AUTHORIZED).headers
+
+
+def test_the_state_has_no_method_but_get(client):
+    assert client.get("/v1/state", headers=AUTHORIZED).status_code == 200
+    assert client.head("/v1/state", headers=AUTHORIZED).status_code == 405
