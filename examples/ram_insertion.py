@@ -45,6 +45,8 @@ CONFIG = TaskConfig(
 
 HOVER_M = 0.004  # height of the stick's lower end above the rim at which the expert waits until it is aligned
 INSIDE_M = -0.003
+BESIDE_M = 0.005  # inside the socket the stick cannot be so far off
+CLEAR_M = 0.002  # height of a stick that can pass over the rim
 ALIGNED_M, ALIGNED_RAD = 0.0012, 0.02
 JAMMED_N = 8.0
 
@@ -53,16 +55,20 @@ def expert(state: RobotState) -> NDArray[np.float32]:
     """Return what a patient human would do: align above the socket, lower gently, press once it is inside.
 
     Half of the error across the socket is taken back in each step; on the rim it lifts and tries
-    again. Tool frame: z points down.
+    again. A stick that was pushed down beside the socket is pulled straight up first. Tool frame: z points down.
     """
     measured, target = np.array(state.tcp_pose), np.array(TARGET_POSE)
     to_target = increment(measured, target)
+    off_m, height_m = np.hypot(*to_target[:2]), to_target[2] - SOCKET_DEPTH_M
     action = 0.5 * target_to_action(target, measured, CONFIG.action)
-    action[2] = _descent(
-        height_m=to_target[2] - SOCKET_DEPTH_M,
-        is_aligned=bool(np.hypot(*to_target[:2]) < ALIGNED_M and np.linalg.norm(to_target[3:]) < ALIGNED_RAD),
-        push_n=-twist_to_local(measured[3:], np.array(state.tcp_wrench))[2],
-    )
+    if off_m > BESIDE_M and height_m < CLEAR_M:
+        action[:3] = 0.0, 0.0, -1.0
+    else:
+        action[2] = _descent(
+            height_m=height_m,
+            is_aligned=bool(off_m < ALIGNED_M and np.linalg.norm(to_target[3:]) < ALIGNED_RAD),
+            push_n=-twist_to_local(measured[3:], np.array(state.tcp_wrench))[2],
+        )
     return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 

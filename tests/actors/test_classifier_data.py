@@ -270,7 +270,7 @@ def test_an_arm_is_put_at_free_poses_only():
 
 def test_the_scripted_human_collects_both_kinds_in_simulation(tmp_path):
     robot = fake_robot()
-    episode = scripted_episode(TASK, recorder(robot), seed=3)
+    episode = scripted_episode(TASK, recorder(robot), seed=5)
     count = record_frames(episode, Wanted(20, 60), tmp_path)
     episodes = load_folders([tmp_path])
     assert count_labels(episodes) == count

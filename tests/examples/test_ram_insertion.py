@@ -91,6 +91,16 @@ def test_the_expert_lifts_off_the_rim_when_it_is_pushed_back():
     assert expert(pushed)[2] < 0.0
 
 
+@pytest.mark.parametrize(("x_mm", "y_mm"), [(0.0, 20.0), (20.0, -15.0)])
+def test_the_expert_pulls_a_stick_up_that_was_pushed_down_beside_the_socket(env, x_mm, y_mm):
+    x, y, z, *rotation = CONFIG.reset.pose
+    env.reset(options={"start_pose": (x + x_mm / 1e3, y + y_mm / 1e3, z, *rotation)})
+    for _ in range(20):
+        env.step(np.array([0, 0, 0.5, 0, 0, 0], np.float32))
+    assert env.robot.state().tcp_pose[2] < TARGET_POSE[2] - 0.005
+    assert any(env.step(expert(env.robot.state()))[-1]["is_success"] for _ in range(25))
+
+
 def test_the_expert_inserts_at_least_90_percent_within_the_time_limit_in_about_human_time(env):
     lengths = demonstrate(env, ExpertSkill(), TRIALS)
     succeeded = [length for length in lengths if length is not None]
