@@ -8,7 +8,7 @@ a few minutes in real time through libfranka, and exit status 0 says that they d
 import dataclasses
 import json
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,13 +24,15 @@ from serl_core.cli.report import Summary, demonstration_cycle_s, write_report
 from serl_core.cli.report_vision import classifier_line, encoder_of
 from serl_core.config import RewardKind, TaskConfig
 from serl_core.envs.task import load_task
-from serl_core.errors import ConfigError, SerlError
+from serl_core.errors import ConfigError, RobotError, SerlError
 from serl_core.robots.http_client import HttpRobot
+from serl_core.robots.messages import Mode
 
 REQUIRED_SUCCESS = 0.95
 LEAST_STEPS = 101  # the first 100 only fill the buffer
 START_TIMEOUT_S = 120.0
 PHASE_TIMEOUT_S = 3600.0
+QUIET_S = 5.0  # of training, until the script that stands in for the human looks at the arm
 STALL_TIMEOUT_S = 180.0
 ACTOR_GRACE_S = 10.0  # between the actor's end and the learner's
 
@@ -122,7 +124,7 @@ def run_demo(args: DemoArgs) -> int:
         if encoder := encoder_of(run / "demos"):
             console.print(f"frozen encoder {encoder}")
         console.print(f"demonstrations take {demo_cycle_s:.1f} s each; starting learner and actor")
-        _train(group, run, args, recipe, [*seeded, *judge, *human], console)
+        _train(group, run, args, recipe, robot, [*seeded, *judge, *human], console)
         training_s = time.monotonic() - started_s
         robot_s = _robot_clock_s(robot) - robot_started_s
         console.print(f"evaluating the final policy alone on {recipe.trials} trials")
@@ -230,13 +232,24 @@ def _classifier(group: ProcessGroup, run: Path, seeded: list[str], console: Cons
     return ["--classifier", str(folder / "classifier.safetensors")]
 
 
+def _recover(robot: str, console: Console) -> None:
+    """Do what a person beside the arm does: recover it if it is in a fault and the actor waits for that; say so."""
+    with suppress(RobotError), closing(HttpRobot(robot, owner="demo")) as arm:
+        state = arm.state()
+        if state.mode is Mode.FAULT and state.lease_epoch:
+            arm.recover()
+            console.print(f"the arm had stopped by itself ({state.fault}); recovered, as a person beside it would")
+
+
 def _without(options: list[str], name: str) -> list[str]:
     place = options.index(name)
     return options[:place] + options[place + 2 :]
 
 
-def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor: list[str], console: Console) -> None:
-    """Train with three processes; `actor` are the actor's options."""
+def _train(
+    group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, robot: str, actor: list[str], console: Console
+) -> None:
+    """Train with three processes; `actor` are the actor's options, `robot` its server's address."""
     ready = run / "learner.address"
     group.start(
         "learner",
@@ -247,7 +260,7 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor
     )
     learner = group.wait_for_file("learner", ready, START_TIMEOUT_S)
     group.start("actor", ["actor", *actor, "--learner", learner, "--run", str(run)])
-    quiet_since_s = actor_seen_s = time.monotonic()
+    quiet_since_s = looked_s = actor_seen_s = time.monotonic()
     size = 0
     with TrainingProgress(run, recipe.steps, console) as progress:
         while group.is_running("learner"):
@@ -262,8 +275,14 @@ def _train(group: ProcessGroup, run: Path, args: DemoArgs, recipe: Recipe, actor
             new_size = (run / "metrics.jsonl").stat().st_size if (run / "metrics.jsonl").exists() else 0
             if new_size != size:
                 size, quiet_since_s = new_size, time.monotonic()
-            if time.monotonic() - quiet_since_s > STALL_TIMEOUT_S and not args.console:  # a person may have paused it
+            now_s = time.monotonic()
+            if args.console:  # a person looks after the arm, and may have paused it
+                quiet_since_s = now_s
+            if now_s - quiet_since_s > STALL_TIMEOUT_S:
                 raise SerlError(f"training has made no progress for {STALL_TIMEOUT_S:.0f} s; see {run / 'logs'}")
+            if now_s - max(quiet_since_s, looked_s) > QUIET_S:
+                looked_s = now_s
+                _recover(robot, console)
             time.sleep(0.25)
         progress.update()
     group.wait("learner", START_TIMEOUT_S)

@@ -5,16 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from robot_servers.service import RobotService
+from robot_servers.testing import PointMassBackend, serving
 from serl_core.cli.demo import RECIPES, DemoArgs, Observations, _train
 from serl_core.cli.processes import ProcessGroup
 from serl_core.cli.report import write_report
 from serl_core.data.metrics_file import MetricsWriter
 from serl_core.errors import ConfigError, SerlError
+from serl_core.robots.http_client import HttpRobot
+from serl_core.robots.messages import Mode
 
 DEMO = [sys.executable, "-m", "serl_core.cli.main", "demo"]
 DOCS = Path(__file__).parents[3] / "docs"
@@ -124,7 +129,34 @@ def test_a_demo_ends_when_its_training_has_stopped_although_the_learner_lives(tm
         metrics.write("event", {"event": "failed", "reason": "losses were not finite"})
     recipe, args = RECIPES[Observations.STATE], DemoArgs(run=tmp_path)
     with pytest.raises(SerlError, match="the training has stopped: losses were not finite"):
-        _train(LivingPrograms(tmp_path), tmp_path, args, recipe, [], Console(quiet=True))
+        _train(LivingPrograms(tmp_path), tmp_path, args, recipe, "http://127.0.0.1:1", [], Console(quiet=True))
+
+
+def test_an_arm_that_stopped_by_itself_is_recovered_as_by_a_person_and_the_demo_goes_on(
+    tmp_path: Path, monkeypatch, capsys
+):
+    """A wrist that turned too fast in a reset ended a demo after three minutes of nothing."""
+    (tmp_path / "robot.token").write_text("secret\n")
+    monkeypatch.setenv("SERL_TOKEN_FILE", str(tmp_path / "robot.token"))
+    monkeypatch.setattr("serl_core.cli.demo.QUIET_S", 0.05)
+    backend = PointMassBackend()
+    service = RobotService(backend)
+
+    class UntilRecovered(LivingPrograms):
+        def is_running(self, name):
+            return name == "actor" or service.state().mode is Mode.FAULT
+
+        def wait(self, name, timeout_s):
+            pass
+
+    with serving(service, "secret") as url, closing(HttpRobot(url, owner="actor")) as arm:
+        arm.connect()
+        backend.fail("reflex")
+        backend.advance(0.01)
+        args = DemoArgs(run=tmp_path)
+        _train(UntilRecovered(tmp_path), tmp_path, args, RECIPES[Observations.STATE], url, [], Console())
+        assert service.state().mode is Mode.HOLD
+    assert "the arm had stopped by itself (reflex); recovered" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["steps", "demonstrations", "trials"])
