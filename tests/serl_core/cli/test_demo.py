@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -132,14 +133,12 @@ def test_a_demo_ends_when_its_training_has_stopped_although_the_learner_lives(tm
         _train(LivingPrograms(tmp_path), tmp_path, args, recipe, "http://127.0.0.1:1", [], Console(quiet=True))
 
 
-def test_an_arm_that_stopped_by_itself_is_recovered_as_by_a_person_and_the_demo_goes_on(
-    tmp_path: Path, monkeypatch, capsys
-):
+def test_an_arm_that_stopped_by_itself_is_recovered_as_by_a_person_and_the_demo_goes_on(tmp_path: Path, monkeypatch):
     """A wrist that turned too fast in a reset ended a demo after three minutes of nothing."""
     (tmp_path / "robot.token").write_text("secret\n")
     monkeypatch.setenv("SERL_TOKEN_FILE", str(tmp_path / "robot.token"))
     monkeypatch.setattr("serl_core.cli.demo.QUIET_S", 0.05)
-    backend = PointMassBackend()
+    backend, said = PointMassBackend(), Console(file=io.StringIO(), width=100)
     service = RobotService(backend)
 
     class UntilRecovered(LivingPrograms):
@@ -154,9 +153,9 @@ def test_an_arm_that_stopped_by_itself_is_recovered_as_by_a_person_and_the_demo_
         backend.fail("reflex")
         backend.advance(0.01)
         args = DemoArgs(run=tmp_path)
-        _train(UntilRecovered(tmp_path), tmp_path, args, RECIPES[Observations.STATE], url, [], Console())
+        _train(UntilRecovered(tmp_path), tmp_path, args, RECIPES[Observations.STATE], url, [], said)
         assert service.state().mode is Mode.HOLD
-    assert "the arm had stopped by itself (reflex); recovered" in capsys.readouterr().out
+    assert "the arm had stopped by itself (reflex); recovered" in said.file.getvalue()
 
 
 @pytest.mark.parametrize("name", ["steps", "demonstrations", "trials"])
