@@ -85,7 +85,7 @@ class _WeightsHeader(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 class _Decoded(Transition):
     """A transition that knows the record it came in."""
 
-    record: bytes | None = None  # also of one that `_replace` makes: it is another
+    record: bytes | None = None  # None also in what `_replace` makes: that is another transition
 
 
 _encoder = msgspec.msgpack.Encoder()
