@@ -11,13 +11,14 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Route as PlainRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 from starlette.websockets import WebSocketDisconnect
 
@@ -42,6 +43,7 @@ from serl_core.robots.messages import (
 from serl_core.robots.pictures import pack
 
 BODY_TIMEOUT_S = 2.0
+STATE_PATH = "/v1/state"
 SCHEMA = "#/components/schemas/{name}"
 NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 MEDIA_TYPES = {
@@ -97,7 +99,8 @@ def create_app(
         stop: told to clients, so that they find it while the rest is saturated.
     """
     app = FastAPI(title="serl robot server", version=API_VERSION, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(
+    app.add_middleware(_state_first, service=service)
+    app.add_middleware(  # the last one added comes first
         Guard,
         tokens=Tokens.single(tokens) if isinstance(tokens, str) else tokens,
         hosts=hosts,
@@ -153,8 +156,7 @@ def create_app(
         return _reply(service.stop())
 
     _add(app, "GET", "/v1/health", health, messages.Health, service.health.__doc__)
-    _add(app, "GET", "/v1/state", state, RobotState, service.state.__doc__)
-    _answer_without_detour(app, "/v1/state", state)  # everybody asks it all the time
+    _add(app, "GET", STATE_PATH, state, RobotState, service.state.__doc__)
     _add(app, "GET", "/v1/limits", limits, SafetyLimits, "Return what the safety kernel allows.")
     _add(app, "GET", "/v1/sim/truth", truth, messages.SimTruth, service.truth.__doc__)
     _add(app, "GET", "/v1/jobs/{number}", job, Job, service.job.__doc__)
@@ -201,6 +203,22 @@ async def _sleep_until(deadline_s: float) -> None:
         left_s = deadline_s - time.monotonic()
     if left_s > 0.0:
         time.sleep(left_s)
+
+
+def _state_first(app: ASGIApp, service: RobotService) -> ASGIApp:
+    """Return `app` with `GET /v1/state`, which everybody asks all the time, answered before a route is looked for."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == STATE_PATH and scope["method"] == "GET":
+            with suppress(Refusal, RobotError):  # which the app then tells
+                body = messages.encode(service.state())
+                headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+                return
+        await app(scope, receive, send)
+
+    return answer
 
 
 def _endpoint(route: Route, rare_calls: RareCalls) -> Endpoint:
@@ -341,13 +359,6 @@ def _add(
         },
         openapi_extra=described,
     )
-
-
-def _answer_without_detour(app: FastAPI, path: str, endpoint: Endpoint) -> None:
-    """Let a route that takes nothing be answered before FastAPI looks what it takes."""
-    route = PlainRoute(path, endpoint, methods=["GET"])
-    route.methods = {"GET"}  # HEAD is refused, as on all routes
-    app.router.routes.insert(0, route)
 
 
 def _content(kind: type[Message], media_type: str = "application/json") -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from robot_servers.main import GIL_INTERVAL_S
 from serl_core.clock import Rate
 from serl_core.robots.http_client import HttpRobot
+from serl_core.scheduling import spare_what_stays
 from tests.faults.robot_rig import served_arm
 
 CONTROL_HZ, OBSERVE_HZ, OBSERVERS = 100.0, 30.0, 10
@@ -35,6 +36,7 @@ def serve(folder: str) -> None:
     """Serve the arm; tell its URL, and after a line of input what came of the control ticks since the line before."""
     sys.setswitchinterval(GIL_INTERVAL_S)  # as the robot server itself does
     with served_arm(Path(folder)) as (backend, _service, url):
+        spare_what_stays()  # likewise
         tell(url)
         first, overruns = 0, 0
         for _ in sys.stdin:
@@ -51,6 +53,7 @@ def control(url: str, token_file: str, seconds: float) -> None:
     robot.connect()
     pose = robot.state().tcp_pose
     rate, times, refused = Rate(CONTROL_HZ), [], 0
+    spare_what_stays()  # as an actor does
     end_s = time.monotonic() + seconds
     tell("ready")
     while time.monotonic() < end_s:

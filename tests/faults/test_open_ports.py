@@ -199,6 +199,7 @@ def _plain(url: str) -> str:
     return httpx.get(url, timeout=60.0).text
 
 
+@row("X1")
 @pytest.mark.long
 def test_the_scan_finds_what_listens_on_this_machine():
     with socket.create_server(("127.0.0.99", 0)) as listener:
