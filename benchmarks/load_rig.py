@@ -34,7 +34,7 @@ EPISODE_STEPS = 100
 APART = 13  # steps between the ends of two actors' episodes: arms do not work in step
 START_S = 60.0  # for a process, on a busy machine
 DRAIN_S = 60.0
-BOUT = 4  # seconds with large weights, and as many without
+BOUT = 2  # seconds with large weights, and as many without: a slow time of the machine lasts longer, and is in both
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,13 +197,26 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
 
 
 def _sleep(load: Load, control: Connection) -> None:
-    """Do nothing at the actors' rate until told to end; send back when each tick began, and how late."""
+    """Do nothing, at each actor's rate in turn, until told to end; send back when each tick began, and how late."""
     _settle(load)
-    rate, ticks = Rate(load.hz), []
+    ticks: list[tuple[float, float]] = []
+    is_ended = threading.Event()
+
+    def sleep(number: int) -> None:
+        time.sleep(number / load.actors / load.hz)
+        rate = Rate(load.hz)
+        while not is_ended.is_set():
+            rate.wait()
+            ticks.append((time.monotonic(), rate.late_s[-1]))
+
+    sleepers = [threading.Thread(target=sleep, args=(number,)) for number in range(load.actors)]
+    for sleeper in sleepers:
+        sleeper.start()
     control.send("ready")
-    while not control.poll():
-        rate.wait()
-        ticks.append((time.monotonic(), rate.late_s[-1]))
+    control.recv()
+    is_ended.set()
+    for sleeper in sleepers:
+        sleeper.join()
     control.send(ticks)
 
 
@@ -308,7 +321,7 @@ class Rig:
     def start_actors(self, address: str = "") -> None:
         """Start all, and let them begin together; they connect to `address` or straight to the learner.
 
-        Beside them a process begins that only sleeps at their rate: what makes it late is the machine.
+        Beside them a process begins that only sleeps, as often as all of them step: what makes it late is the machine.
         """
         ours, theirs = self._context.Pipe()
         sleeper = self._context.Process(target=_sleep, args=(self._load, theirs), daemon=True)

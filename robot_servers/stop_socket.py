@@ -1,7 +1,9 @@
 """The stop's own socket: it answers while everything else of the server is saturated (SAFETY.md 2.2, rule 9).
 
 A thread of its own serves it and nothing else. It shares no lock, no event loop and no limit with the commands: what
-it does is one assignment, which the control loop reads in its next tick. A software stop, not an emergency stop.
+it does is one assignment, which the control loop reads in its next tick. It does share the interpreter, which each
+call of the system lends to threads that are busy: there are as few of them as a connection can do with. A software
+stop, not an emergency stop.
 """
 
 import contextlib
@@ -71,7 +73,8 @@ class StopSocket:
         self._server = server
         self._tls = tls
         self._visitors: dict[socket.socket, _Visitor] = {}  # the oldest first
-        self._selector = selectors.DefaultSelector()
+        self._at_once = socket.MSG_DONTWAIT if tls is None else 0  # TLS sockets take no flags, and are told to once
+        self._selector = selectors.PollSelector()  # unlike epoll it need not tell the system of each
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stop-socket", daemon=True)
 
@@ -107,8 +110,8 @@ class StopSocket:
                 logger.error("the stop's socket takes no connection: %s", error)
                 time.sleep(0.001)
                 return
-            connection.setblocking(False)
             if self._tls is not None:
+                connection.setblocking(False)
                 connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             while len(self._visitors) >= MAX_VISITORS:
                 oldest = next(iter(self._visitors.values()))
@@ -125,7 +128,7 @@ class StopSocket:
             if visitor.must_shake:
                 self._shake(visitor)
             while True:
-                chunk = visitor.socket.recv(CHUNK_BYTES)
+                chunk = visitor.socket.recv(CHUNK_BYTES, self._at_once)
                 visitor.read_bytes += len(chunk)
                 if not chunk or visitor.read_bytes > MAX_READ_BYTES:
                     self._dismiss(visitor)
@@ -157,7 +160,7 @@ class StopSocket:
             context.run(self._latch, "stop")
         answer = answer_to(Stopped(cause="stop", server=self._server) if refusal is None else refusal.problem())
         visitor.is_answered = True
-        visitor.socket.send(answer)  # whole: it is far below what a new connection buffers
+        visitor.socket.send(answer, self._at_once)  # whole: it is far below what a new connection buffers
         with contextlib.suppress(OSError):  # a TLS socket cannot be closed by half
             if self._tls is None:
                 visitor.socket.shutdown(socket.SHUT_WR)

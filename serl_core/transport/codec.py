@@ -15,8 +15,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter
+from itertools import zip_longest
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -36,6 +35,7 @@ MAX_DIMENSION = 2**25
 
 _PICTURES = {"images": (np.uint8, (3,)), "features": (np.float16, (3, 4)), "frames": (np.uint8, (1,))}  # dims
 
+_DTYPES = {name: np.dtype(name) for name in ("<f4", "<f2", "|u1")}
 _F16_MAGNITUDE, _F16_INFINITY = 0x7FFF, 0x7C00  # bits
 
 _PREFIX = struct.Struct("<4sII")
@@ -272,11 +272,14 @@ def _is_finite(array: _Array) -> bool:
 
 def _is_finite_payload(parts: Sequence[_Part], payload: memoryview) -> bool:
     """Look at neighbours of the same dtype together: NumPy offers other threads the interpreter at each look."""
-    end = 0
-    for dtype, run in groupby(parts, key=attrgetter("dtype")):
-        start, end = end, end + sum(map(_size, run))
-        if not _is_finite(np.frombuffer(payload[start:end], dtype)):
+    start = end = 0
+    for part, after in zip_longest(parts, parts[1:]):
+        end += _size(part)
+        if after is not None and after.dtype == part.dtype:
+            continue
+        if part.dtype != "|u1" and not _is_finite(np.frombuffer(payload[start:end], _DTYPES[part.dtype])):
             return False
+        start = end
     return True
 
 
@@ -286,7 +289,7 @@ def _size(part: _Part) -> int:
 
 def _describe(where: str, arrays: Mapping[tuple[str, ...], _Array]) -> list[_Part]:
     for name, array in arrays.items():
-        if array.dtype.str not in ("<f4", "<f2", "|u1"):
+        if array.dtype.str not in _DTYPES:
             raise TransportError(f"{where}: {'/'.join(name)} is {array.dtype}; allowed are float32, float16 and uint8")
     return [_Part(name, array.dtype.str, array.shape) for name, array in arrays.items()]  # type: ignore[arg-type]
 
@@ -339,9 +342,8 @@ def _arrays(parts: Sequence[_Part], payload: memoryview) -> dict[tuple[str, ...]
     arrays: dict[tuple[str, ...], _Array] = {}
     start = 0
     for part, size in zip(parts, sizes, strict=True):
-        flat = np.frombuffer(payload[start : start + size], dtype=part.dtype)
         try:
-            arrays[part.name] = flat.reshape(part.shape)
+            arrays[part.name] = np.ndarray(part.shape, _DTYPES[part.dtype], payload, start)
         except ValueError as error:  # an empty one whose other sides are absurd
             raise TransportError(f"{'/'.join(part.name)} cannot have the shape {part.shape}: {error}") from None
         start += size

@@ -1,6 +1,6 @@
 """Rows G: many actors at once, large weights, and many clients of one robot server.
 
-The machine may be busy with other things: what a thread that only sleeps is late by at the same time is the machine's
+The machine may be busy with other things: what threads that only sleep are late by at the same time is the machine's
 own share, and is taken off where a row limits lateness. Where the system allows it, the rows run before ordinary
 processes (SCHED_FIFO), as actors and a learner with --real-time-priority do.
 """
@@ -29,7 +29,7 @@ from tests.faults.robot_rig import child, served_arm, until
 pytestmark = pytest.mark.long
 
 G1_S, OUTAGE_S = 60.0, 8.0
-G4_BOUTS = 8  # with weights, and as many without: the more, the less one stall of the machine weighs
+G4_BOUTS = 16  # with weights, and as many without: the more, the less one stall of the machine weighs
 Ticks = list[tuple[float, float]]  # when each began, and how late, in s
 
 
@@ -74,7 +74,7 @@ def nothing_lost(found: Summary) -> None:
 
 
 class Lateness(NamedTuple):
-    """Of the steps of all actors in some time, in ms, beside a process that only sleeps at their rate."""
+    """Of the steps of all actors in some time, in ms, beside a process that only sleeps, as many times."""
 
     p99: float
     most: float
