@@ -7,6 +7,7 @@ either. In a synchronous run `take` does the same in the caller's thread.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from serl_core.types import Transition
 logger = logging.getLogger(__name__)
 
 RECEIVE_S = 0.1  # how long the thread waits for transitions before it looks whether it shall end
+GATHER_S = 0.002  # then: what comes at about the same time shares a write, a wait for the disk, and a word to each actor
 RETRY_S = 1.0  # after a write that the disk refused
 SAVE_PERIOD_S = 0.1  # between looks for episodes that have ended
 MAX_UNSAVED = 64  # such episodes: they are held in memory, and what comes later stays in the actors' spools
@@ -126,6 +128,8 @@ class Intake:
             transitions = self._link.receive(RECEIVE_S)
             if not transitions:
                 continue
+            time.sleep(GATHER_S)
+            transitions = [*transitions, *self._link.receive(0.0)]
             failpoint("learner.received")
             try:
                 stored = self._stored(transitions)
