@@ -21,7 +21,7 @@ from serl_core.types import Transition
 logger = logging.getLogger(__name__)
 
 RECEIVE_S = 0.1  # how long the thread waits for transitions before it looks whether it shall end
-GATHER_S = 0.002  # then: what comes at about the same time shares a write, a wait for the disk, and a word to each actor
+GATHER_S = 0.002  # then: what comes at about the same time shares one write and one wait for the disk
 RETRY_S = 1.0  # after a write that the disk refused
 SAVE_PERIOD_S = 0.1  # between looks for episodes that have ended
 MAX_UNSAVED = 64  # such episodes: they are held in memory, and what comes later stays in the actors' spools

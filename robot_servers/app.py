@@ -18,6 +18,7 @@ import msgspec
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 from starlette.websockets import WebSocketDisconnect
@@ -235,7 +236,7 @@ def _endpoint(route: Route, rare_calls: RareCalls) -> Endpoint:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body of a request; refuse one that is large (413) or slow (408)."""
+    """Return the body of a request; refuse one that is large (413), slow (408) or cut off (400)."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -245,6 +246,8 @@ async def read_body(request: Request) -> bytes:
                     raise Refusal(413, "size", f"the body may have {MAX_BODY_BYTES} bytes", limit=MAX_BODY_BYTES)
     except TimeoutError:
         raise Refusal(408, "slow", f"the body took more than {BODY_TIMEOUT_S:g} s") from None
+    except ClientDisconnect:  # else it would be worth a traceback in the log
+        raise Refusal(400, "cut_off", "the client went away before the body's end") from None
     return bytes(body)
 
 

@@ -1,6 +1,7 @@
 """Idle, slow and many connections: what they cost is bounded, and who has shown a token keeps the connection."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections import deque
@@ -11,10 +12,10 @@ from unittest import mock
 import httpx
 import pytest
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from robot_servers.limited_http import MAX_CONNECTIONS, LimitedHttp
+from robot_servers.limited_http import MAX_CONNECTIONS, MAX_HEAD_BYTES, LimitedHttp
 from robot_servers.service import RobotService
 from robot_servers.testing import PointMassBackend, serving
 
@@ -128,6 +129,71 @@ def test_malformed_requests_do_not_fill_the_log(address, capfd, caplog):
     assert "Invalid HTTP request" not in caplog.text + capfd.readouterr().err
 
 
+def test_a_body_that_is_cut_off_and_an_upgrade_to_what_is_not_there_are_not_worth_a_line(address, capfd, caplog):
+    post = REQUEST.replace(b"GET /v1/state", b"POST /v1/pose")[:-2] + b"Content-Type: application/json\r\n"
+    upgrade = REQUEST[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with socket.create_connection(address) as connection:
+        connection.sendall(post + b"Content-Length: 9\r\n\r\n{")
+    with socket.create_connection(address) as connection:
+        connection.sendall(upgrade)
+        assert read_answer(connection).startswith(b"HTTP/1.1 200")
+        connection.sendall(REQUEST)
+        assert read_answer(connection).startswith(b"HTTP/1.1 200")
+    assert caplog.text + capfd.readouterr().err == ""
+
+
+ENDLESS = b"t" * 100_000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(REQUEST[:-2] + b"X: " + ENDLESS + b"\r\n\r\n", id="a header"),
+        pytest.param(REQUEST[:-2] + b"X: " + ENDLESS, id="a header without end"),
+        pytest.param(REQUEST[:-2] + 40_000 * b"X: y\r\n" + b"\r\n", id="many headers"),
+        pytest.param(REQUEST.replace(b"state", b"state/" + ENDLESS), id="a target"),
+        pytest.param(50_000 * b"\r\n", id="empty lines"),
+        pytest.param(REQUEST[:-2] + b"Host: other\r\n\r\n", id="two hosts"),
+        pytest.param(REQUEST[:-2] + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", id="two lengths"),
+        pytest.param(REQUEST[:-2] + b"X: a\r\n b\r\n\r\n", id="a folded header"),
+        pytest.param(REQUEST.replace(b"\r\n", b"\n"), id="half line ends"),
+        pytest.param(7 * REQUEST, id="a queue"),
+    ],
+)
+def test_a_head_is_refused_that_is_large_or_could_be_read_in_two_ways(address, request_):
+    with socket.create_connection(address) as connection, contextlib.suppress(ConnectionError):
+        for start in range(0, len(request_), 50_000):
+            connection.sendall(request_[start : start + 50_000])
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+        assert b"HTTP/1.1 400" in answer or b"HTTP/1.1 408" in answer
+
+
+@pytest.mark.parametrize("more", [b"2;" + ENDLESS, b"2\r\n{}\r\n0\r\nX: " + ENDLESS], ids=["of a chunk", "trailers"])
+def test_what_surrounds_a_chunked_body_is_bounded(more):
+    closed = []
+    transport = mock.Mock(is_closing=lambda: bool(closed), close=lambda: closed.append(True))
+    transport.get_extra_info.return_value = None
+
+    async def silent(scope, receive, send) -> None:
+        await asyncio.Event().wait()
+
+    async def feed() -> None:
+        config = uvicorn.Config(silent, http=LimitedHttp)
+        connection = LimitedHttp(config, ServerState(), {})
+        transport.get_protocol = lambda: connection
+        connection.connection_made(transport)
+        connection.data_received(b"POST /v1/pose HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for start in range(0, len(more), 10_000):
+            assert not closed or start > MAX_HEAD_BYTES
+            connection.data_received(more[start : start + 10_000])
+        connection.connection_lost(None)
+
+    asyncio.run(feed())
+    assert closed
+
+
 async def crowd(path):
     """Send ten requests that read and then a command, all at once; return the order in which they got through."""
     through = []
@@ -188,6 +254,6 @@ def test_who_has_asked_makes_no_room_before_one_who_has_not():
     newest.is_proven, newest.since_s = False, 2.0
     newest.connections = {asked, silent, newest, *map(str, range(MAX_CONNECTIONS))}
     newest._drop = dropped.append
-    with mock.patch.object(H11Protocol, "connection_made"):
+    with mock.patch.object(HttpToolsProtocol, "connection_made"):
         newest.connection_made(newest.transport)
     assert dropped == [silent]
