@@ -32,6 +32,8 @@ class ActorSide:
         weights_pull: has the newest weights.
     """
 
+    keeps_frames = False  # of weights there are 20 MB, and they are copied where they belong
+
     def __init__(self, hello: Hello) -> None:
         self.changed = threading.Condition()
         self.statuses: dict[str, LearnerStatus] = {}
@@ -78,11 +80,11 @@ class ActorSide:
         self._pull(send, now_s)
         return SEND_AGAIN_S if self.weights_pull.is_decoding else max(self._greet_at_s - now_s, SEND_AGAIN_S)
 
-    def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
+    def handle(self, frames: Sequence[bytes | memoryview], send: Send, now_s: float) -> bool:
         """Take in one message. Returns False: an actor never cuts the line to its learner."""
         try:
             head, *records = frames
-            message = wire.decode_from_learner(head)
+            message = wire.decode_from_learner(bytes(head))
             if isinstance(message, wire.Weights):
                 (piece,) = records
                 self.weights_pull.take(message, piece)

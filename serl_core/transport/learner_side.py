@@ -64,6 +64,8 @@ class LearnerSide:
         weights_record: version and record of the newest weights.
     """
 
+    keeps_frames = True  # a record goes to the log as it came
+
     def __init__(self, spec_digest: str, inbox: Inbox, spec: EnvSpec | None = None) -> None:
         self.peers: dict[bytes, _Peer] = {}
         self.weights_record: tuple[int, memoryview] | None = None
@@ -95,9 +97,9 @@ class LearnerSide:
             return PROGRESS_PERIOD_S
         return min(PROGRESS_PERIOD_S, max(self._weights_due_s - now_s, 0.0))
 
-    def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
+    def handle(self, frames: Sequence[bytes | memoryview], send: Send, now_s: float) -> bool:
         """Take in one message, its connection's name first. Return whether that connection is to be cut."""
-        identity, *parts = frames
+        identity, *parts = map(bytes, frames)  # which copies nothing
         if self._strikes.get(identity, 0) >= MAX_STRIKES:
             self._inbox.count("rejected")
             return False  # what was on its way when it was cut

@@ -46,12 +46,18 @@ OPTIONS = {
 
 @runtime_checkable  # the type checks under pytest ask for it
 class Side(Protocol):
-    """What is said and heard at one end. All calls come from the thread."""
+    """What is said and heard at one end. All calls come from the thread.
+
+    Attributes:
+        keeps_frames: it keeps what it hears as it is: frames come as bytes. Else those behind the first are views.
+    """
+
+    keeps_frames: bool
 
     def tick(self, send: Send, now_s: float) -> float:
         """Send what is due. Returns the seconds until there may be more to do."""
 
-    def handle(self, frames: Sequence[bytes], send: Send, now_s: float) -> bool:
+    def handle(self, frames: Sequence[bytes | memoryview], send: Send, now_s: float) -> bool:
         """Take in one message. Returns whether the connection that it came by is to be cut."""
 
     def farewell(self, send: Send) -> None:
@@ -189,9 +195,8 @@ class SocketThread:
                 logger.info("%s answers again", self._server)
                 self._is_redialling = False
             name = frames[0].bytes  # of the connection; an actor's socket has one, and never cuts it
-            is_bad = self._is_revoked(frames[-1]) or self._side.handle(
-                [frame.bytes for frame in frames], self._send, time.monotonic()
-            )
+            heard = [name, *(frame.bytes if self._side.keeps_frames else frame.buffer for frame in frames[1:])]
+            is_bad = self._is_revoked(frames[-1]) or self._side.handle(heard, self._send, time.monotonic())
             if (is_bad or name in self._uncut) and not _cut(frames[-1]):
                 self._uncut[name] = None  # by its next message
                 while len(self._uncut) > MAX_UNCUT:

@@ -50,7 +50,7 @@ class WeightsPull:
         self._ask_at_s = now_s + ASK_AGAIN_S
         return wire.Pull(held_version, self._version, self._arrived)
 
-    def take(self, head: wire.Weights, piece: bytes) -> None:
+    def take(self, head: wire.Weights, piece: bytes | memoryview) -> None:
         """Take in a piece. One that came before, or is of another record than the one that is coming, changes nothing.
 
         Raises:

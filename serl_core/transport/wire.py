@@ -12,7 +12,7 @@ import msgspec
 from serl_core.errors import TransportError
 from serl_core.transport.codec import MAX_WEIGHTS_BYTES, SESSION
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 MAX_HEAD_BYTES = 8192  # no message but its records is larger
 

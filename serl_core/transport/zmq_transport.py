@@ -269,6 +269,7 @@ class _Banner:
     """A learner's side that says each minute that strangers may listen."""
 
     def __init__(self, side: LearnerSide, address: str) -> None:
+        self.keeps_frames = side.keeps_frames
         self.handle = side.handle
         self.farewell = side.farewell
         self._side = side

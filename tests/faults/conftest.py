@@ -61,14 +61,18 @@ class FaultTable:
         return report
 
     def _add(self, name: str, report: pytest.TestReport) -> None:
-        result = self._results.setdefault(name, {"passed": True, "observed": [], "seconds": 0.0, "tests": 0})
+        first = {"passed": True, "failed": False, "observed": [], "seconds": 0.0, "tests": 0}
+        result = self._results.setdefault(name, first)
         result["seconds"] = float(str(result["seconds"])) + report.duration
         result["passed"] = bool(result["passed"]) and report.passed
+        result["failed"] = bool(result["failed"]) or report.failed
         if report.when != "call" and report.passed:
             return
         result["tests"] = int(str(result["tests"])) + 1
         said = [text for key, text in report.user_properties if key == OBSERVED]
-        if not report.passed:
+        if report.skipped:
+            said.append(f"not shown: {report.longrepr[2].removeprefix('Skipped: ')}")
+        elif not report.passed:
             crash = getattr(report.longrepr, "reprcrash", None)
             said.append(f"{report.outcome}: {crash.message.splitlines()[0] if crash else report.longreprtext[-200:]}")
         known = result["observed"]
@@ -89,18 +93,26 @@ class FaultTable:
             said = result["observed"]
             assert isinstance(said, list)
             write(
-                f"{name:4} {'pass' if result['passed'] else 'FAIL':9} {float(str(result['seconds'])):6.1f}  "
+                f"{name:4} {_verdict(result):9} {float(str(result['seconds'])):6.1f}  "
                 f"{wanted.fault} | {wanted.expected} | {'; '.join(said)}"
             )
-        passed = sum(bool(result["passed"]) for result in self._results.values())
+        verdicts = [_verdict(result) for result in self._results.values()]
+        passed, failed = verdicts.count("pass"), verdicts.count("FAIL")
         seconds = time.monotonic() - self._start_s
         write(
-            f"{passed} of {len(ROWS)} rows pass, {len(self._results) - passed} fail, "
-            f"{len(ROWS) - len(self._results)} not shown or not run; seed {self._seed}, {seconds:.0f} s"
+            f"{passed} of {len(ROWS)} rows pass, {failed} fail, "
+            f"{len(ROWS) - passed - failed} not shown or not run; seed {self._seed}, {seconds:.0f} s"
         )
         self._folder.mkdir(parents=True, exist_ok=True)
         table = {"seed": self._seed, "seconds": round(seconds), "rows": self._results}
         (self._folder / "faults.json").write_text(json.dumps(table, indent=1) + "\n")
+
+
+def _verdict(result: dict[str, object]) -> str:
+    """Return what a row's tests came to; a failure of one counts before another that could not show anything."""
+    if result["passed"]:
+        return "pass"
+    return "FAIL" if result["failed"] else "not shown"
 
 
 def pytest_configure(config: pytest.Config) -> None:

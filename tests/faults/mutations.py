@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from serl_core.testing.episodes import PIXEL_SPEC, make_episode
 from serl_core.transport import wire
-from serl_core.transport.codec import encode_transition
+from serl_core.transport.codec import _covered, encode_transition
 
 SESSION = "wrong"
 _PREFIX = struct.Struct("<4sII")  # of the codec's records
@@ -42,7 +42,8 @@ def mutated_record(record: bytes, source: random.Random, *, is_repaired: bool) -
     magic, length, _ = _PREFIX.unpack_from(changed)
     magic = record[:4] if source.random() < 0.9 else magic
     length = min(length, 2 * len(changed))
-    return _PREFIX.pack(magic, length, zlib.crc32(changed[_PREFIX.size :])) + changed[_PREFIX.size :]
+    body = memoryview(changed)[_PREFIX.size :]
+    return _PREFIX.pack(magic, length, zlib.crc32(_covered(magic, body, length))) + body
 
 
 def mutated_message(frame: bytes, source: random.Random, *, is_repaired: bool) -> bytes:

@@ -20,7 +20,10 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     lines = ["| row | fault | expected | passed | observed |", "| --- | --- | --- | --- | --- |"]
     for name, wanted in ROWS.items():
         results = [run["rows"][name] for run in runs if name in run["rows"]]
-        passed = f"{sum(result['passed'] for result in results)} of {len(results)}" if results else "not shown"
+        shown = [result for result in results if result["passed"] or result["failed"]]
+        passed = f"{sum(result['passed'] for result in shown)} of {len(shown)}" if shown else "not shown"
+        if shown and len(shown) < len(results):
+            passed += f", not shown in {len(results) - len(shown)}"
         said = "; ".join(results[-1]["observed"]) if results else NOT_SHOWN.get(name, "not run")
         cells = (name, wanted.fault, wanted.expected, passed, said)
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
@@ -32,7 +35,11 @@ def summary(runs: Sequence[dict[str, Any]]) -> str:
     told = []
     for run in runs:
         passed = sum(result["passed"] for result in run["rows"].values())
-        told.append(f"seed {run['seed']}: {passed} of {len(ROWS)} rows in {run['seconds'] / 60:.1f} minutes")
+        failed = sum(result["failed"] for result in run["rows"].values())
+        told.append(
+            f"seed {run['seed']}: {passed} of {len(ROWS)} rows pass, {failed} fail, "
+            f"{len(ROWS) - passed - failed} could not be shown, in {run['seconds'] / 60:.1f} minutes"
+        )
     in_all = sum(all(run["rows"].get(name, {}).get("passed", False) for run in runs) for name in ROWS)
     return "; ".join(told) + f". {in_all} rows pass in every run.\n\n"
 

@@ -240,7 +240,7 @@ def test_a_bomb_is_refused_by_what_it_declares(observed):
     with pytest.raises(TransportError, match="33554432"):
         wire.decode_from_learner(wire.encode(wire.Weights(1, MAX_WEIGHTS_BYTES + 1, 0)))
     record = encode_transition(make_episode()[0])
-    for said in (record, b"SRW1" + b"\xff" * 60):
+    for said in (record, b"SRW2" + b"\xff" * 60):
         with pytest.raises(TransportError):
             decode_weights(said)
     grown_mb = rss_mb() - before_mb
