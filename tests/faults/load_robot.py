@@ -36,7 +36,6 @@ def serve(folder: str) -> None:
     """Serve the arm; tell its URL, and after a line of input what came of the control ticks since the line before."""
     sys.setswitchinterval(GIL_INTERVAL_S)  # as the robot server itself does
     with served_arm(Path(folder)) as (backend, _service, url):
-        spare_what_stays()  # likewise
         tell(url)
         first, overruns = 0, 0
         for _ in sys.stdin:

@@ -1,8 +1,8 @@
 """Rows G: many actors at once, large weights, and many clients of one robot server.
 
 The machine may be busy with other things: what threads that only sleep are late by at the same time is the machine's
-own share, and is taken off where a row limits lateness; where its host took processor time away, a row whose limit of
-time is broken is not shown. Where the system allows it, the rows run before ordinary
+own share, and is taken off where a row limits lateness; where the machine was away, a row whose limit of time is broken
+is not shown. Where the system allows it, the rows run before ordinary
 processes (SCHED_FIFO), as actors and a learner with --real-time-priority do.
 """
 
@@ -20,13 +20,12 @@ import pytest
 
 from benchmarks.load import Summary, summary
 from benchmarks.load_rig import BOUT, ActorResult, Load, rig
-from serl_core.errors import ConfigError
 from serl_core.robots.messages import Mode
 from serl_core.scheduling import go_before_others
 from serl_core.testing.faults.proxy import FaultyLine
 from tests.faults.fault_rows import row
-from tests.faults.machine import MAX_STOLEN, limits_of_time, processor_times, stolen_since
-from tests.faults.robot_rig import child, served_arm, until
+from tests.faults.machine import MAX_AWAY, Machine, watched
+from tests.faults.robot_rig import child, may_go_before_others, served_arm, until
 
 pytestmark = pytest.mark.long
 
@@ -34,17 +33,6 @@ G1_S, OUTAGE_S = 60.0, 8.0
 G5_TRIES = 3  # while the machine is not there
 G4_BOUTS = 16  # with weights, and as many without: the more, the less one stall of the machine weighs
 Ticks = list[tuple[float, float]]  # when each began, and how late, in s
-
-
-def may_go_before_others() -> bool:
-    """Return whether the system grants real-time priority; leaves the scheduling as it was."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        go_before_others()
-    except ConfigError:
-        return False
-    os.sched_setscheduler(0, *before)
-    return True
 
 
 @contextmanager
@@ -107,15 +95,14 @@ class Outage:
     def __init__(self, folder: Path, seed: int) -> None:
         with rig(folder, load(seed)) as it:
             it.start_actors()
-            begun = processor_times()
-            self.begun_s, cpu_s = time.monotonic(), it.learner_cpu_s()
-            time.sleep(G1_S)
-            self.killed_s = time.monotonic()
-            share = (it.learner_cpu_s() - cpu_s) / (self.killed_s - self.begun_s)
-            it.kill_learner()
-            time.sleep(OUTAGE_S)
-            self.back_s = time.monotonic()
-            self.stolen = stolen_since(begun)
+            with watched() as self.machine:
+                self.begun_s, cpu_s = time.monotonic(), it.learner_cpu_s()
+                time.sleep(G1_S)
+                self.killed_s = time.monotonic()
+                share = (it.learner_cpu_s() - cpu_s) / (self.killed_s - self.begun_s)
+                it.kill_learner()
+                time.sleep(OUTAGE_S)
+                self.back_s = time.monotonic()
             it.start_learner()
             time.sleep(5.0)
             self.actors, self.sleeper = it.end_actors(), it.end_sleeper()
@@ -140,7 +127,7 @@ def test_eight_actors_with_two_cameras_lose_nothing_and_hear_of_it_soon(outage, 
     observed(told(found._replace(ack_ms_p50=p50, ack_ms_p99=p99)))
     nothing_lost(found)
     assert found.made >= 0.95 * 8 * 20 * (G1_S + OUTAGE_S)
-    with limits_of_time(outage.stolen):
+    with outage.machine.limits_of_time():
         assert p50 < 20
         assert p99 < 250
     assert found.wire_kib <= 100
@@ -157,7 +144,7 @@ def test_the_actors_keep_their_time_also_while_the_learner_is_dead(outage, obser
         f"{alive.asleep_p99:.1f}, {alive.asleep_most:.0f}); learner killed: p99 {dead.p99:.1f}, at most "
         f"{dead.most:.0f} ms (sleeping: {dead.asleep_p99:.1f}, {dead.asleep_most:.0f})"
     )
-    with limits_of_time(outage.stolen):
+    with outage.machine.limits_of_time():
         for late in (alive, dead):
             assert late.own_p99 < 5
             assert late.most - late.asleep_most < 25
@@ -169,9 +156,9 @@ def test_a_backlog_after_an_outage_drains_at_600_a_second(tmp_path, observed, se
     backlog = 600
     with rig(tmp_path, load(seed, backlog=backlog)) as it:
         it.start_actors()
-        begun_s, begun = time.monotonic(), processor_times()
-        time.sleep(8.0)
-        stolen = stolen_since(begun)
+        with watched() as machine:
+            begun_s = time.monotonic()
+            time.sleep(8.0)
         actors, sleeper = it.end_actors(), it.end_sleeper()
         learner = it.end_learner()
     found = summary(actors, learner, sleeper)
@@ -185,7 +172,7 @@ def test_a_backlog_after_an_outage_drains_at_600_a_second(tmp_path, observed, se
         f"sleeping {late.asleep_p99:.1f}); learner at most {learner.peak_rss_bytes / 2**20:.0f} MB"
     )
     nothing_lost(found)
-    with limits_of_time(stolen):
+    with machine.limits_of_time():
         assert rate >= 600
         assert late.own_p99 < 5
     assert learner.peak_rss_bytes < 512 * 2**20
@@ -195,9 +182,10 @@ def test_a_backlog_after_an_outage_drains_at_600_a_second(tmp_path, observed, se
 def test_20_mb_of_weights_a_second_are_adopted_within_a_second_and_experience_is_not_delayed(tmp_path, observed, seed):
     with rig(tmp_path, load(seed), weights_bytes=20_000_000) as it:
         it.start_actors()
-        begun_s, begun = time.monotonic(), processor_times()
-        time.sleep(2 * BOUT * G4_BOUTS)
-        ended_s, stolen = time.monotonic(), stolen_since(begun)
+        with watched() as machine:
+            begun_s = time.monotonic()
+            time.sleep(2 * BOUT * G4_BOUTS)
+            ended_s = time.monotonic()
         actors, sleeper = it.end_actors(), it.end_sleeper()
         learner = it.end_learner()
     found = summary(actors, learner, sleeper)
@@ -219,7 +207,7 @@ def test_20_mb_of_weights_a_second_are_adopted_within_a_second_and_experience_is
     )
     nothing_lost(found)
     assert grown_mb < 120  # the record, its arrays, and the ones before them
-    with limits_of_time(stolen):
+    with machine.limits_of_time():
         assert p95_s < 1
         assert with_ms < 1.2 * without_ms
 
@@ -242,7 +230,7 @@ class Crowded(NamedTuple):
     controlled: dict[str, list[float]]
     reads: int
     loop: dict[str, float]
-    stolen: float
+    machine: Machine
 
     @property
     def p99_ms(self) -> float:
@@ -257,19 +245,19 @@ def crowded(tmp_path: Path) -> Crowded:
         with client("control", url, tmp_path, 8.0) as controller, client("observe", url, tmp_path, 8.0) as observers:
             for process in (controller, observers):
                 assert process.stdout.readline().strip() == "ready"
-            asked(server)
-            begun = processor_times()
-            controlled = json.loads(controller.stdout.readline())
-            loop, stolen = asked(server), stolen_since(begun)
+            with watched() as machine:
+                asked(server)
+                controlled = json.loads(controller.stdout.readline())
+                loop = asked(server)
             reads = json.loads(observers.stdout.readline())["reads"]
-    return Crowded(controlled, reads, loop, stolen)
+    return Crowded(controlled, reads, loop, machine)
 
 
 @row("G5")
 def test_a_controller_at_100_hz_is_undisturbed_by_ten_observers(tmp_path, observed):
     for _ in range(G5_TRIES):
         seen = crowded(tmp_path)
-        if seen.p99_ms < 5 or seen.stolen <= MAX_STOLEN:
+        if seen.p99_ms < 5 or seen.machine.away <= MAX_AWAY:
             break
     took_ms, loop = seen.controlled["ms"], seen.loop
     observed(
@@ -277,7 +265,7 @@ def test_a_controller_at_100_hz_is_undisturbed_by_ten_observers(tmp_path, observ
         f"reads; {loop['ticks']} control ticks, {loop['overruns']} late by 20 ms"
     )
     assert loop["longest_s"] == pytest.approx(1e-3, abs=1e-6)  # none left out
-    with limits_of_time(seen.stolen):
+    with seen.machine.limits_of_time():
         assert seen.controlled["refused"] == 0
         assert len(took_ms) > 700
         assert seen.reads > 2000
@@ -316,13 +304,14 @@ def test_a_line_of_1_gbit_and_10_ms_costs_little(tmp_path, observed, seed):
         line.faults.delay_s = 0.005
         line.faults.bytes_per_s = 1e9 / 8
         it.start_actors(f"tcp://127.0.0.1:{line.port}")
-        cpu_s, begun = it.learner_cpu_s(), processor_times()
-        time.sleep(15.0)
-        share, stolen = (it.learner_cpu_s() - cpu_s) / 15.0, stolen_since(begun)
+        with watched() as machine:
+            cpu_s = it.learner_cpu_s()
+            time.sleep(15.0)
+            share = (it.learner_cpu_s() - cpu_s) / 15.0
         found = summary(it.end_actors(), it.end_learner(), it.end_sleeper(), share)
     observed(told(found))
     nothing_lost(found)
-    with limits_of_time(stolen):
+    with machine.limits_of_time():
         assert found.ack_ms_p99 < 400
     assert found.wire_kib <= 100
 
