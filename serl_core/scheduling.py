@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from serl_core.errors import ConfigError
 
+NICE = 10  # of 0 to 19: a tenth of an ordinary thread's share where there is not enough for both
 PRIORITY = 10  # of SCHED_FIFO's 1 to 99: before every ordinary process, after the kernel's own threads
 
 
@@ -51,9 +52,16 @@ def go_behind() -> None:
 
 
 def go_with_others() -> None:
-    """Let this thread go as every ordinary process does: for work that holds no other thread up and has time."""
+    """Let this thread go as every ordinary process does."""
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def go_after_others() -> None:
+    """Let this thread go after the ordinary ones: for work that holds no other thread up and has time."""
+    if sys.platform == "linux":
+        go_with_others()
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)  # of the thread, on Linux
 
 
 def spare_what_stays() -> None:

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from serl_core.errors import TransportError
-from serl_core.scheduling import go_with_others
+from serl_core.scheduling import go_after_others
 from serl_core.transport import wire
 from serl_core.transport.codec import decode_weights
 from serl_core.transport.interface import PolicyWeights
@@ -85,7 +85,7 @@ class WeightsPull:
         self._version, self._record, self._arrived = version, np.empty(size, np.uint8), 0
 
     def _adopt(self, record: memoryview) -> None:
-        go_with_others()  # hashing lets the other threads of this process run
+        go_after_others()  # hashing lets the other threads of this process run, and those that carry messages
         try:
             weights = decode_weights(record)
         except TransportError as error:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,23 +191,31 @@ def test_20_mb_of_weights_a_second_are_adopted_within_a_second_and_experience_is
         learner = it.end_learner()
     found = summary(actors, learner, sleeper)
     published = {v: s for v, s in learner.published_s.items() if begun_s + 1 < s < ended_s - 2}
-    beside: dict[bool, list[float]] = {True: [], False: []}  # of weights: how long acknowledgements took, in ms
+    first_s = min(learner.published_s.values())
+    bouts: dict[int, list[float]] = defaultdict(list)  # how long acknowledgements took, in ms; even ones have weights
     for actor in actors:
         for start_s, wait_s in zip(actor.tick_s, actor.acknowledged_s, strict=True):
             if begun_s + 2 * BOUT < start_s < ended_s:  # once all of it has been used
-                is_beside = any(0 <= start_s - publish_s < 1 for publish_s in learner.published_s.values())
-                beside[is_beside].append(1e3 * wait_s)
-    with_ms, without_ms = (float(np.percentile(beside[key], 99)) for key in (True, False))
+                bouts[int((start_s - first_s) // BOUT)].append(1e3 * wait_s)
+    whole = {number: waits for number, waits in bouts.items() if len(waits) > 0.9 * 8 * 20 * BOUT}
+    # Weights come alike in each bout that has any, a stall of the machine in one: it is not to decide.
+    with_ms, without_ms = (
+        float(np.median([np.percentile(waits, 99) for number, waits in whole.items() if number % 2 == rest]))
+        for rest in (0, 1)
+    )
+    slowest_ms = max(max(waits) for waits in whole.values())
     took_s = [actor.adopted_s[v] - s for v, s in published.items() for actor in actors if v in actor.adopted_s]
     skipped = sum(v not in actor.adopted_s for v in published for actor in actors)
     p95_s = float(np.percentile(took_s, 95))
     grown_mb = max(max(actor.rss_bytes) - actor.rss_bytes[0] for actor in actors) / 1e6
     observed(
         f"adopted in {p95_s:.2f} s (p95), {skipped} of {len(took_s) + skipped} replaced by newer ones; an actor grew "
-        f"by {grown_mb:.0f} MB; ack p99 {with_ms:.0f} ms while they come and {without_ms:.0f} ms between"
+        f"by {grown_mb:.0f} MB; ack p99 {with_ms:.1f} ms while they come and {without_ms:.1f} ms between (medians of "
+        f"{len(whole)} bouts of {BOUT} s; the slowest of all took {slowest_ms:.0f} ms)"
     )
     nothing_lost(found)
     assert grown_mb < 120  # the record, its arrays, and the ones before them
+    assert len(whole) >= 2 * G4_BOUTS - 6
     with machine.limits_of_time():
         assert p95_s < 1
         assert with_ms < 1.2 * without_ms

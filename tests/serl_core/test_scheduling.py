@@ -1,11 +1,21 @@
 import gc
 import os
+import sys
 import threading
 
 import pytest
 
 from serl_core.errors import ConfigError
-from serl_core.scheduling import PRIORITY, before_others, go_before_others, go_behind, go_with_others, spare_what_stays
+from serl_core.scheduling import (
+    NICE,
+    PRIORITY,
+    before_others,
+    go_after_others,
+    go_before_others,
+    go_behind,
+    go_with_others,
+    spare_what_stays,
+)
 
 
 def test_threads_started_afterwards_go_first_too(monkeypatch):
@@ -53,6 +63,22 @@ def test_a_thread_may_go_with_others(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda *call: asked.append(call))
     go_with_others()
     assert asked == [(0, os.SCHED_OTHER, os.sched_param(0))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+def test_a_thread_that_goes_after_others_takes_none_along():
+    found = []
+
+    def go() -> None:
+        go_after_others()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    thread = threading.Thread(target=go)
+    thread.start()
+    thread.join()
+    assert found == [NICE]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_threads_started_before_others_do_not_take_their_starter_along(monkeypatch):
