@@ -60,7 +60,7 @@ class ActorResult(NamedTuple):
     acknowledged_s: list[float]  # how long each waited for its acknowledgement
     tick_s: list[float]  # when each step began
     late_s: list[float]  # how late each began
-    cpu_s: float  # of the process, steps and link, but for what this rig hears acknowledgements with, as they come
+    cpu_s: float  # of the process, steps and link
     run_s: float
     backlog_drained_s: float  # when the last of what had waited before it connected was acknowledged
     adopted_s: dict[int, float]  # when each version of weights was there
@@ -151,17 +151,15 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
         spare_what_stays()
         control.send("ready")
         control.recv()
-        begun_s, begun_cpu_s, hearing_s = time.monotonic(), time.process_time(), 0.0
+        begun_s, begun_cpu_s = time.monotonic(), time.process_time()
 
         def wait(duration_s: float) -> None:
-            nonlocal hearing_s
-            end_s, begun_thread_s = time.monotonic() + duration_s, time.thread_time()
+            end_s = time.monotonic() + duration_s
             while (left_s := end_s - time.monotonic()) > 0.004:
                 link.listen(left_s - 0.003)
                 weights = link.newest_weights(max(adopted_s, default=0))
                 if weights is not None:
                     adopted_s[weights.version] = time.monotonic()
-            hearing_s += time.thread_time() - begun_thread_s
             if left_s > 0:
                 time.sleep(left_s)
 
@@ -176,7 +174,7 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
             sender.pump()
             if steps.sequence % round(load.hz) == 0:
                 rss.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-        run_s, cpu_s = time.monotonic() - begun_s, time.process_time() - begun_cpu_s - hearing_s
+        run_s, cpu_s = time.monotonic() - begun_s, time.process_time() - begun_cpu_s
         sender.drain(DRAIN_S)
         counters = sender.counters()
         result = ActorResult(

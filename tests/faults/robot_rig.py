@@ -22,7 +22,6 @@ from robot_servers.service import RobotService
 from robot_servers.sim.backend import MujocoBackend
 from robot_servers.testing import serving
 from serl_core.clock import ManualClock
-from serl_core.errors import ConfigError
 from serl_core.robots.messages import (
     ImpedanceCommand,
     ImpedanceParams,
@@ -33,7 +32,7 @@ from serl_core.robots.messages import (
     SimResetCommand,
     Vector7,
 )
-from serl_core.scheduling import go_before_others, spare_what_stays
+from serl_core.scheduling import spare_what_stays
 
 TOKEN = "secret"
 DOWN = (1.0, 0.0, 0.0, 0.0)
@@ -126,22 +125,11 @@ def served_arm(tmp_path: Path, limits: SafetyLimits | None = None) -> Iterator[t
     sys.setswitchinterval(0.0005)  # as the program does: the control loop gets its turn
     try:
         with serving(service, TOKEN) as url:
-            spare_what_stays()  # likewise: the tests' own memory is larger than any program's
+            spare_what_stays()  # likewise: with all tests in it a full collection holds this process for 0.1 s and more
             yield backend, service, url
     finally:
         gc.unfreeze()
         sys.setswitchinterval(interval_s)
-
-
-def may_go_before_others() -> bool:
-    """Return whether the system grants real-time priority; leaves the scheduling as it was."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        go_before_others()
-    except ConfigError:
-        return False
-    os.sched_setscheduler(0, *before)
-    return True
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def test_a_client_that_wakes_after_five_seconds_finds_its_commands_refused(obser
             x, y, z, *_ = made.state().tcp_pose
             with pytest.raises(RobotError, match="from the arm"):
                 made.step((x, y - 0.15, z, 1.0, 0.0, 0.0, 0.0), 0.02)
-            moved = made.step((x, y - 0.03, z, 1.0, 0.0, 0.0, 0.0), 0.02)  # long before the watchdog
+            moved = made.step((x, y - 0.03, z, 1.0, 0.0, 0.0, 0.0), 0.2)
             assert moved.mode is Mode.TRACKING
         finally:
             made.close()

@@ -1,8 +1,7 @@
 """Rows G: many actors at once, large weights, and many clients of one robot server.
 
 The machine may be busy with other things: what threads that only sleep are late by at the same time is the machine's
-own share, and is taken off where a row limits lateness; where the machine was away, a row whose limit of time is broken
-is not shown. Where the system allows it, the rows run before ordinary
+own share, and is taken off where a row limits lateness. Where the system allows it, the rows run before ordinary
 processes (SCHED_FIFO), as actors and a learner with --real-time-priority do.
 """
 
@@ -10,7 +9,6 @@ import json
 import os
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +19,29 @@ import pytest
 
 from benchmarks.load import Summary, summary
 from benchmarks.load_rig import BOUT, ActorResult, Load, rig
+from serl_core.errors import ConfigError
 from serl_core.robots.messages import Mode
 from serl_core.scheduling import go_before_others
 from serl_core.testing.faults.proxy import FaultyLine
 from tests.faults.fault_rows import row
-from tests.faults.machine import MAX_AWAY, Machine, watched
-from tests.faults.robot_rig import child, may_go_before_others, served_arm, until
+from tests.faults.robot_rig import child, served_arm, until
 
 pytestmark = pytest.mark.long
 
 G1_S, OUTAGE_S = 60.0, 8.0
-G5_TRIES = 3  # while the machine is not there
 G4_BOUTS = 16  # with weights, and as many without: the more, the less one stall of the machine weighs
 Ticks = list[tuple[float, float]]  # when each began, and how late, in s
+
+
+def may_go_before_others() -> bool:
+    """Return whether the system grants real-time priority; leaves the scheduling as it was."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        go_before_others()
+    except ConfigError:
+        return False
+    os.sched_setscheduler(0, *before)
+    return True
 
 
 @contextmanager
@@ -96,14 +104,13 @@ class Outage:
     def __init__(self, folder: Path, seed: int) -> None:
         with rig(folder, load(seed)) as it:
             it.start_actors()
-            with watched() as self.machine:
-                self.begun_s, cpu_s = time.monotonic(), it.learner_cpu_s()
-                time.sleep(G1_S)
-                self.killed_s = time.monotonic()
-                share = (it.learner_cpu_s() - cpu_s) / (self.killed_s - self.begun_s)
-                it.kill_learner()
-                time.sleep(OUTAGE_S)
-                self.back_s = time.monotonic()
+            self.begun_s, cpu_s = time.monotonic(), it.learner_cpu_s()
+            time.sleep(G1_S)
+            self.killed_s = time.monotonic()
+            share = (it.learner_cpu_s() - cpu_s) / (self.killed_s - self.begun_s)
+            it.kill_learner()
+            time.sleep(OUTAGE_S)
+            self.back_s = time.monotonic()
             it.start_learner()
             time.sleep(5.0)
             self.actors, self.sleeper = it.end_actors(), it.end_sleeper()
@@ -128,9 +135,8 @@ def test_eight_actors_with_two_cameras_lose_nothing_and_hear_of_it_soon(outage, 
     observed(told(found._replace(ack_ms_p50=p50, ack_ms_p99=p99)))
     nothing_lost(found)
     assert found.made >= 0.95 * 8 * 20 * (G1_S + OUTAGE_S)
-    with outage.machine.limits_of_time():
-        assert p50 < 20
-        assert p99 < 250
+    assert p50 < 20
+    assert p99 < 250
     assert found.wire_kib <= 100
     assert found.learner_cpu <= 0.25
     assert found.actor_cpu <= 0.05
@@ -145,11 +151,10 @@ def test_the_actors_keep_their_time_also_while_the_learner_is_dead(outage, obser
         f"{alive.asleep_p99:.1f}, {alive.asleep_most:.0f}); learner killed: p99 {dead.p99:.1f}, at most "
         f"{dead.most:.0f} ms (sleeping: {dead.asleep_p99:.1f}, {dead.asleep_most:.0f})"
     )
-    with outage.machine.limits_of_time():
-        for late in (alive, dead):
-            assert late.own_p99 < 5
-            assert late.most - late.asleep_most < 25
-        assert dead.own_p99 - alive.own_p99 < 1
+    for late in (alive, dead):
+        assert late.own_p99 < 5
+        assert late.most - late.asleep_most < 25
+    assert dead.own_p99 - alive.own_p99 < 1
 
 
 @row("G3")
@@ -157,9 +162,8 @@ def test_a_backlog_after_an_outage_drains_at_600_a_second(tmp_path, observed, se
     backlog = 600
     with rig(tmp_path, load(seed, backlog=backlog)) as it:
         it.start_actors()
-        with watched() as machine:
-            begun_s = time.monotonic()
-            time.sleep(8.0)
+        begun_s = time.monotonic()
+        time.sleep(8.0)
         actors, sleeper = it.end_actors(), it.end_sleeper()
         learner = it.end_learner()
     found = summary(actors, learner, sleeper)
@@ -173,9 +177,8 @@ def test_a_backlog_after_an_outage_drains_at_600_a_second(tmp_path, observed, se
         f"sleeping {late.asleep_p99:.1f}); learner at most {learner.peak_rss_bytes / 2**20:.0f} MB"
     )
     nothing_lost(found)
-    with machine.limits_of_time():
-        assert rate >= 600
-        assert late.own_p99 < 5
+    assert rate >= 600
+    assert late.own_p99 < 5
     assert learner.peak_rss_bytes < 512 * 2**20
 
 
@@ -183,42 +186,32 @@ def test_a_backlog_after_an_outage_drains_at_600_a_second(tmp_path, observed, se
 def test_20_mb_of_weights_a_second_are_adopted_within_a_second_and_experience_is_not_delayed(tmp_path, observed, seed):
     with rig(tmp_path, load(seed), weights_bytes=20_000_000) as it:
         it.start_actors()
-        with watched() as machine:
-            begun_s = time.monotonic()
-            time.sleep(2 * BOUT * G4_BOUTS)
-            ended_s = time.monotonic()
+        begun_s = time.monotonic()
+        time.sleep(2 * BOUT * G4_BOUTS)
+        ended_s = time.monotonic()
         actors, sleeper = it.end_actors(), it.end_sleeper()
         learner = it.end_learner()
     found = summary(actors, learner, sleeper)
     published = {v: s for v, s in learner.published_s.items() if begun_s + 1 < s < ended_s - 2}
-    first_s = min(learner.published_s.values())
-    bouts: dict[int, list[float]] = defaultdict(list)  # how long acknowledgements took, in ms; even ones have weights
+    beside: dict[bool, list[float]] = {True: [], False: []}  # of weights: how long acknowledgements took, in ms
     for actor in actors:
         for start_s, wait_s in zip(actor.tick_s, actor.acknowledged_s, strict=True):
             if begun_s + 2 * BOUT < start_s < ended_s:  # once all of it has been used
-                bouts[int((start_s - first_s) // BOUT)].append(1e3 * wait_s)
-    whole = {number: waits for number, waits in bouts.items() if len(waits) > 0.9 * 8 * 20 * BOUT}
-    # Weights come alike in each bout that has any, a stall of the machine in one: it is not to decide.
-    with_ms, without_ms = (
-        float(np.median([np.percentile(waits, 99) for number, waits in whole.items() if number % 2 == rest]))
-        for rest in (0, 1)
-    )
-    slowest_ms = max(max(waits) for waits in whole.values())
+                is_beside = any(0 <= start_s - publish_s < 1 for publish_s in learner.published_s.values())
+                beside[is_beside].append(1e3 * wait_s)
+    with_ms, without_ms = (float(np.percentile(beside[key], 99)) for key in (True, False))
     took_s = [actor.adopted_s[v] - s for v, s in published.items() for actor in actors if v in actor.adopted_s]
     skipped = sum(v not in actor.adopted_s for v in published for actor in actors)
     p95_s = float(np.percentile(took_s, 95))
     grown_mb = max(max(actor.rss_bytes) - actor.rss_bytes[0] for actor in actors) / 1e6
     observed(
         f"adopted in {p95_s:.2f} s (p95), {skipped} of {len(took_s) + skipped} replaced by newer ones; an actor grew "
-        f"by {grown_mb:.0f} MB; ack p99 {with_ms:.1f} ms while they come and {without_ms:.1f} ms between (medians of "
-        f"{len(whole)} bouts of {BOUT} s; the slowest of all took {slowest_ms:.0f} ms)"
+        f"by {grown_mb:.0f} MB; ack p99 {with_ms:.0f} ms while they come and {without_ms:.0f} ms between"
     )
     nothing_lost(found)
+    assert p95_s < 1
     assert grown_mb < 120  # the record, its arrays, and the ones before them
-    assert len(whole) >= 2 * G4_BOUTS - 6
-    with machine.limits_of_time():
-        assert p95_s < 1
-        assert with_ms < 1.2 * without_ms
+    assert with_ms < 1.2 * without_ms
 
 
 def client(role: str, url: str, tmp_path: Path, seconds: float) -> "subprocess.Popen[str]":
@@ -233,54 +226,30 @@ def asked(process: "subprocess.Popen[str]") -> dict[str, float]:
     return json.loads(process.stdout.readline())
 
 
-class Crowded(NamedTuple):
-    """What a controller and ten observers saw, and the server of its control ticks."""
-
-    controlled: dict[str, list[float]]
-    reads: int
-    loop: dict[str, float]
-    machine: Machine
-
-    @property
-    def p99_ms(self) -> float:
-        """Of the round trip of a command."""
-        return float(np.percentile(self.controlled["ms"], 99))
-
-
-def crowded(tmp_path: Path) -> Crowded:
+@row("G5")
+def test_a_controller_at_100_hz_is_undisturbed_by_ten_observers(tmp_path, observed):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with before_others(), child("-m", "tests.faults.load_robot", "serve", str(tmp_path), **pipes) as server:
         url = server.stdout.readline().strip()
         with client("control", url, tmp_path, 8.0) as controller, client("observe", url, tmp_path, 8.0) as observers:
             for process in (controller, observers):
                 assert process.stdout.readline().strip() == "ready"
-            with watched() as machine:
-                asked(server)
-                controlled = json.loads(controller.stdout.readline())
-                loop = asked(server)
+            asked(server)
+            controlled = json.loads(controller.stdout.readline())
+            loop = asked(server)
             reads = json.loads(observers.stdout.readline())["reads"]
-    return Crowded(controlled, reads, loop, machine)
-
-
-@row("G5")
-def test_a_controller_at_100_hz_is_undisturbed_by_ten_observers(tmp_path, observed):
-    for _ in range(G5_TRIES):
-        seen = crowded(tmp_path)
-        if seen.p99_ms < 5 or seen.machine.away <= MAX_AWAY:
-            break
-    took_ms, loop = seen.controlled["ms"], seen.loop
+    p99 = float(np.percentile(controlled["ms"], 99))
     observed(
-        f"{len(took_ms)} commands, round trip p50 {np.median(took_ms):.2f} p99 {seen.p99_ms:.2f} ms; {seen.reads} "
+        f"{len(controlled['ms'])} commands, round trip p50 {np.median(controlled['ms']):.2f} p99 {p99:.2f} ms; {reads} "
         f"reads; {loop['ticks']} control ticks, {loop['overruns']} late by 20 ms"
     )
+    assert controlled["refused"] == 0
+    assert len(controlled["ms"]) > 700
+    assert reads > 2000
+    assert p99 < 5
+    assert loop["ticks"] > 7500
     assert loop["longest_s"] == pytest.approx(1e-3, abs=1e-6)  # none left out
-    with seen.machine.limits_of_time():
-        assert seen.controlled["refused"] == 0
-        assert len(took_ms) > 700
-        assert seen.reads > 2000
-        assert seen.p99_ms < 5
-        assert loop["ticks"] > 7500
-        assert loop["overruns"] == 0
+    assert loop["overruns"] == 0
 
 
 @row("G6")
@@ -313,15 +282,13 @@ def test_a_line_of_1_gbit_and_10_ms_costs_little(tmp_path, observed, seed):
         line.faults.delay_s = 0.005
         line.faults.bytes_per_s = 1e9 / 8
         it.start_actors(f"tcp://127.0.0.1:{line.port}")
-        with watched() as machine:
-            cpu_s = it.learner_cpu_s()
-            time.sleep(15.0)
-            share = (it.learner_cpu_s() - cpu_s) / 15.0
+        cpu_s = it.learner_cpu_s()
+        time.sleep(15.0)
+        share = (it.learner_cpu_s() - cpu_s) / 15.0
         found = summary(it.end_actors(), it.end_learner(), it.end_sleeper(), share)
     observed(told(found))
     nothing_lost(found)
-    with machine.limits_of_time():
-        assert found.ack_ms_p99 < 400
+    assert found.ack_ms_p99 < 400
     assert found.wire_kib <= 100
 
 

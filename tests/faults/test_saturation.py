@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -20,7 +19,6 @@ from robot_servers.web import BACKLOG
 from serl_core.robots.http_client import HttpRobot
 from serl_core.robots.messages import Mode
 from tests.faults.fault_rows import row
-from tests.faults.machine import watched
 from tests.faults.robot_rig import child, server_process
 
 STOP_S = 0.020  # p99, on a machine that is quiet but for the server and the crowd
@@ -52,7 +50,7 @@ def ask_s(port: int, token: str) -> float:
     return took_s
 
 
-def crowded(tmp_path: Path, connections: int, share: float, stops: int, quantile: float) -> dict[str, Any]:
+def crowded(tmp_path: Path, connections: int, share: float, stops: int, quantile: float) -> dict[str, float | str]:
     """Crowd a real server, ask for a stop again and again meanwhile; return what was seen."""
     with server_process(tmp_path) as (server, url, token_file):
         token = token_file.read_text().strip()
@@ -73,11 +71,7 @@ def crowded(tmp_path: Path, connections: int, share: float, stops: int, quantile
             str(connections),
             str(share),
         )
-        with (
-            child("-c", ECHO, stdout=subprocess.PIPE) as echo,
-            child(*crowd_command, **pipes) as crowd,
-            watched() as machine,
-        ):
+        with child("-c", ECHO, stdout=subprocess.PIPE) as echo, child(*crowd_command, **pipes) as crowd:
             echo_port = int(echo.stdout.readline())
             is_crowded = threading.Event()
             threading.Thread(target=lambda: crowd.stdout.readline() and is_crowded.set(), daemon=True).start()
@@ -105,12 +99,11 @@ def crowded(tmp_path: Path, connections: int, share: float, stops: int, quantile
         "growth_bytes": peak_bytes - before_bytes,
         "files": peak_files,
         "mode": f"{state.mode.value} by {state.fault}",
-        "machine": machine,
         "counts": ", ".join(f"{name} {count}" for name, count in sorted(counts.items())),
     }
 
 
-def judged(seen: dict[str, Any]) -> str:
+def judged(seen: dict[str, float | str]) -> str:
     """Hold it against the contract; return it in words."""
     growth_mb = float(seen["growth_bytes"]) / 2**20
     stop_ms, echo_ms = 1e3 * float(seen["stop_s"]), 1e3 * float(seen["echo_s"])
@@ -122,8 +115,8 @@ def judged(seen: dict[str, Any]) -> str:
     assert growth_mb < MAX_GROWTH_BYTES / 2**20, words
     # Both ports' connections, the streams, those that are accepted in one turn before some must go, and its own.
     assert float(seen["files"]) < MAX_CONNECTIONS + MAX_VISITORS + MAX_SESSIONS + BACKLOG + 120, words
-    with seen["machine"].limits_of_time():  # what the machine takes at that moment, another process sees as well
-        assert float(seen["stop_s"]) < STOP_S + float(seen["echo_s"]), words
+    # What the machine itself takes at that moment, another process sees as well.
+    assert float(seen["stop_s"]) < STOP_S + float(seen["echo_s"]), words
     return words
 
 
