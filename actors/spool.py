@@ -6,6 +6,7 @@ disk waits for the end of an episode, so the control loop never does.
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_TRANSITIONS = 20_000
 MAX_BYTES = 4 * 2**30
 WARN_AT = (0.5, 0.8)  # of either limit
+MAX_FRESH_BYTES = 2**18  # of the newest records, which memory has too: what is offered at once is not read again
 MAX_QUARANTINED = 1000  # of a spool; what is more is dropped, and counted as such
 
 _SCHEMA = """
@@ -56,6 +58,7 @@ class Spooled(NamedTuple):
     session: str
     sequence: int
     record: bytes  # of the codec
+    is_from_disk: bool = True  # which may have changed it
 
 
 class Quarantined(NamedTuple):
@@ -101,6 +104,7 @@ class Spool:
         self._database: sqlite3.Connection | None = None
         self._made = self._acknowledged = self._dropped = self._spooled = self._quarantined = self._bytes = 0
         self._warned = 0  # how many of WARN_AT have been passed
+        self._fresh: deque[Spooled] = deque()  # all rows from the first of these on
 
     def open(self) -> Self:
         """Open the file and count what an earlier run left.
@@ -122,6 +126,7 @@ class Spool:
         self._made = self._spooled = int(found[0])
         self._bytes = int(found[1])
         self._acknowledged = self._dropped = self._quarantined = self._warned = 0
+        self._fresh.clear()
         return self
 
     def _own(self, leftovers: int) -> None:
@@ -176,23 +181,24 @@ class Spool:
             self._drop_oldest()
         try:
             assert transition.provenance is not None  # else it has no record
+            numbers = transition.provenance.session, transition.provenance.sequence
             failpoint("spool.append")
             place = self._execute(
-                "INSERT INTO transitions (session, sequence, record) VALUES (?, ?, ?)",
-                (transition.provenance.session, transition.provenance.sequence, record),
+                "INSERT INTO transitions (session, sequence, record) VALUES (?, ?, ?)", (*numbers, record)
             ).lastrowid
             failpoint("spool.appended")
         except (TransportError, DataError):
             self._dropped += 1
             raise
+        assert place is not None  # of an insertion
         self._spooled += 1
         self._bytes += len(record)
+        self._refresh(Spooled(place, *numbers, record, is_from_disk=False))
         while self._warned < len(WARN_AT) and self._fill() >= WARN_AT[self._warned]:
             logger.warning(
                 "spool %s is %.0f %% full: the learner does not keep up", self._path, 100 * WARN_AT[self._warned]
             )
             self._warned += 1
-        assert place is not None  # of an insertion
         return place
 
     def amend(self, transition: Transition) -> None:
@@ -216,6 +222,7 @@ class Spool:
         failpoint("spool.amend")
         self._execute("UPDATE transitions SET record = ? WHERE place = ?", (record, found[0]))
         failpoint("spool.amended")
+        self._fresh.clear()
         self._bytes += len(record) - int(found[1])
 
     def acknowledge(self, session: str, upto: int, limit: int = -1) -> int:
@@ -223,13 +230,15 @@ class Spool:
         failpoint("spool.acknowledge")
         rows = self._execute(
             "DELETE FROM transitions WHERE place IN (SELECT place FROM transitions WHERE session = ? AND sequence <= ? "
-            "ORDER BY sequence LIMIT ?) RETURNING LENGTH(record)",
+            "ORDER BY sequence LIMIT ?) RETURNING place, LENGTH(record)",
             (session, upto, limit),
         ).fetchall()
         failpoint("spool.acknowledged")
-        self._acknowledged += len(rows)
-        self._spooled -= len(rows)
-        self._bytes -= sum(size for (size,) in rows)
+        sizes = dict(rows)
+        self._fresh = deque(row for row in self._fresh if row.place not in sizes)
+        self._acknowledged += len(sizes)
+        self._spooled -= len(sizes)
+        self._bytes -= sum(sizes.values())
         self._warned = sum(self._fill() >= level for level in WARN_AT)
         return len(rows)
 
@@ -237,6 +246,7 @@ class Spool:
         (dropped,) = self._execute(
             "DELETE FROM transitions WHERE place = (SELECT MIN(place) FROM transitions) RETURNING LENGTH(record)"
         ).fetchall()
+        self._fresh.clear()
         self._dropped += 1
         self._spooled -= 1
         self._bytes -= int(dropped[0])
@@ -264,6 +274,7 @@ class Spool:
         except DataError:
             self._execute("ROLLBACK")
             raise
+        self._fresh.clear()
         self._count_aside(is_kept)
         self._spooled -= 1
         self._bytes -= len(record)
@@ -316,6 +327,9 @@ class Spool:
 
     def rows(self, limit: int, after: int = 0) -> Generator[Spooled, None, None]:
         """Yield them one at a time. Close it: the file cannot be synced meanwhile."""
+        if self._fresh and self._fresh[0].place <= after + 1:
+            yield from [row for row in self._fresh if row.place > after][:limit]
+            return
         with closing(
             self._execute(
                 "SELECT place, session, sequence, record FROM transitions WHERE place > ? ORDER BY place LIMIT ?",
@@ -354,6 +368,11 @@ class Spool:
         failpoint("spool.sync")
         self._execute("PRAGMA wal_checkpoint(PASSIVE)")  # the log is used again from its beginning: no new blocks
         failpoint("spool.synced")
+
+    def _refresh(self, row: Spooled) -> None:
+        self._fresh.append(row)
+        while sum(len(each.record) for each in self._fresh) > MAX_FRESH_BYTES:
+            self._fresh.popleft()
 
     def _fill(self) -> float:
         return max(self._spooled / self._max_transitions, self._bytes / self._max_bytes)

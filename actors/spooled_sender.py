@@ -23,6 +23,7 @@ MAX_IN_FLIGHT_BYTES = 2**20  # offered, and not yet in the learner's memory
 MAX_OFFERED_PER_PUMP = 128  # bounds what a tick of the control loop spends on a backlog, as does the next
 MAX_OFFERED_BYTES_PER_PUMP = 2**18
 MAX_FORGOTTEN_PER_PUMP = 128  # likewise: after an outage thousands are acknowledged at once
+STEPS_TO_FORGET = 4  # what is acknowledged waits for as many: to forget it costs a transaction
 RESEND_S = 1.0  # without progress; doubles up to the next while there is none
 MAX_RESEND_S = 16.0
 
@@ -70,6 +71,8 @@ class SpooledSender:
         self._received: dict[str, int] = {}  # by session
         self._acked: dict[str, int] = {}  # by session
         self._settled: dict[str, int] = {}  # likewise, while the spool has any of them still
+        self._steps = 0  # sent since it has forgotten all that it may
+        self._is_step_new = False  # since the last pump
         self._status: LearnerStatus | None = None
         self._sent = 0
         self._is_sync_due = False  # an episode has ended
@@ -115,6 +118,7 @@ class SpooledSender:
                 )
             return
         self._has_fitted = True
+        self._steps, self._is_step_new = self._steps + 1, True
         place = self._spool.append(transition)
         if place is not None and is_held and transition.provenance is not None:
             self._held[transition.provenance.session, transition.provenance.sequence] = place
@@ -142,7 +146,9 @@ class SpooledSender:
         """
         while (status := self._link.poll()) is not None:
             self._apply(status)
-        self._forget()
+        if not self._is_step_new or self._steps >= STEPS_TO_FORGET or self._is_sync_due:
+            self._forget()
+        self._is_step_new = False
         self._offer()
         if self._is_sync_due:
             self._spool.sync()
@@ -201,6 +207,7 @@ class SpooledSender:
             if self._spool.acknowledge(session, upto, MAX_FORGOTTEN_PER_PUMP) == MAX_FORGOTTEN_PER_PUMP:
                 return
             del self._settled[session]
+        self._steps = 0
 
     def _offer(self) -> None:
         room = MAX_IN_FLIGHT_BYTES - sum(len(sent.row.record) for sent in self._in_flight)
@@ -219,7 +226,7 @@ class SpooledSender:
                 rows.append(row)
                 if room <= 0:
                     break
-        damaged = [row for row in rows if not is_whole(row.record)]
+        damaged = [row for row in rows if row.is_from_disk and not is_whole(row.record)]
         for row in damaged:
             self._spool.withdraw(row.session, row.sequence, "the disk has changed it")
         rows = [row for row in rows if row not in damaged]

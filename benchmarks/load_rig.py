@@ -155,13 +155,11 @@ def _act(address: str, folder: str, number: int, load: Load, control: Connection
 
         def wait(duration_s: float) -> None:
             end_s = time.monotonic() + duration_s
-            while (left_s := end_s - time.monotonic()) > 0.004:
+            while link.acked.get(session, -1) < steps.sequence - 1 and (left_s := end_s - time.monotonic()) > 0.004:
                 link.listen(left_s - 0.003)
-                weights = link.newest_weights(max(adopted_s, default=0))
-                if weights is not None:
-                    adopted_s[weights.version] = time.monotonic()
-            if left_s > 0:
-                time.sleep(left_s)
+            time.sleep(max(end_s - time.monotonic(), 0.0))
+            if (weights := link.newest_weights(max(adopted_s, default=0))) is not None:
+                adopted_s[weights.version] = time.monotonic()
 
         rate, is_ended = Rate(load.hz, sleep=wait), _end_of(control)
         while not is_ended.is_set():

@@ -30,7 +30,8 @@ class WeightsPull:
     def __init__(self) -> None:
         self.weights: PolicyWeights | None = None
         self._version = 0  # of the record that is coming
-        self._record = np.empty(0, np.uint8)  # of the whole size, with what has arrived of it
+        self._size = 0  # of it, in bytes
+        self._pieces: list[bytes | memoryview] = []  # of it, that have arrived
         self._arrived = 0  # bytes
         self._ask_at_s = 0.0
         self._decoding: threading.Thread | None = None
@@ -58,22 +59,22 @@ class WeightsPull:
         """
         if self.is_decoding:
             return
-        if head.offset == 0 and (head.version, head.size) != (self._version, len(self._record)):
+        if head.offset == 0 and (head.version, head.size) != (self._version, self._size):
             self._begin(head.version, head.size)
-        if (head.version, head.size, head.offset) != (self._version, len(self._record), self._arrived):
+        if (head.version, head.size, head.offset) != (self._version, self._size, self._arrived):
             return
         end = self._arrived + len(piece)
         if not self._arrived < end <= head.size:
             raise TransportError(
                 f"a piece of {len(piece)} bytes, with {head.size - self._arrived} to come of the weights"
             )
-        self._record[self._arrived : end] = np.frombuffer(piece, np.uint8)
+        self._pieces.append(piece)
         self._arrived = end
         self._ask_at_s = 0.0
         if end == head.size:
-            record = self._record.data.toreadonly()
+            pieces = self._pieces
             self._begin(0, 0)
-            self._decoding = threading.Thread(target=self._adopt, args=(record,), name="actor-weights", daemon=True)
+            self._decoding = threading.Thread(target=self._adopt, args=(pieces,), name="actor-weights", daemon=True)
             self._decoding.start()
 
     def close(self) -> None:
@@ -82,15 +83,26 @@ class WeightsPull:
             self._decoding.join()
 
     def _begin(self, version: int, size: int) -> None:
-        self._version, self._record, self._arrived = version, np.empty(size, np.uint8), 0
+        self._version, self._size, self._pieces, self._arrived = version, size, [], 0
 
-    def _adopt(self, record: memoryview) -> None:
-        go_after_others()  # hashing lets the other threads of this process run, and those that carry messages
+    def _adopt(self, pieces: list[bytes | memoryview]) -> None:
+        go_after_others()  # copying and hashing let the other threads run, and those that carry messages
         try:
-            weights = decode_weights(record)
+            weights = decode_weights(_joined(pieces))
         except TransportError as error:
             logger.warning("ignored weights of the learner: %s", error)
             self._ask_at_s = time.monotonic() + ASK_AGAIN_S
             return
         if self.weights is None or weights.version > self.weights.version:
             self.weights = weights
+
+
+def _joined(pieces: list[bytes | memoryview]) -> memoryview:
+    """Return the record that these are pieces of, which are gone then: of a record there is one in memory, not two."""
+    record = np.empty(sum(map(len, pieces)), np.uint8)
+    begin = 0
+    for place, piece in enumerate(pieces):
+        record[begin : begin + len(piece)] = np.frombuffer(piece, np.uint8)
+        begin += len(piece)
+        pieces[place] = b""
+    return record.data.toreadonly()

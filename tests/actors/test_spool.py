@@ -53,6 +53,65 @@ def test_an_acknowledgement_touches_its_own_session_only(spool):
     assert {row.session for row in spool.pending(99)} == {"two"}
 
 
+def test_what_has_just_been_made_is_not_read_again_from_the_disk(spool):
+    for step in make_episode(steps=3):
+        spool.append(step)
+    before = spool.pending(9, 1)
+    assert [(row.sequence, row.is_from_disk) for row in before] == [(1, False), (2, False)]
+    spool.close()
+    spool.open()
+    assert spool.pending(9, 1) == [row._replace(is_from_disk=True) for row in before]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from(["append", "acknowledge", "some", "withdraw", "amend", "overflow"]), max_size=40),
+    st.integers(0, 3),
+)
+def test_memory_and_disk_have_the_same_rows_in_the_same_order(tmp_path_factory, deeds, fresh):
+    steps = make_episode(steps=60)
+    record = encode_transition(steps[0])
+    path = tmp_path_factory.mktemp("spool") / "spool.sqlite"
+    with pytest.MonkeyPatch.context() as patch, Spool(path, digest="cafe", drops_oldest=True) as spool:
+        patch.setattr("actors.spool.MAX_FRESH_BYTES", fresh * len(record) + 9)
+        made = 0
+        for deed in deeds:
+            kept = [row.sequence for row in spool.pending(99)]
+            if deed in ("append", "overflow"):
+                spool._max_transitions = len(kept) if deed == "overflow" and kept else 99
+                spool.append(steps[made])
+                made += 1
+            elif deed in ("acknowledge", "some") and kept:
+                spool.acknowledge("session", kept[len(kept) // 2], 1 if deed == "some" else -1)
+            elif deed == "withdraw" and kept:
+                spool.withdraw("session", kept[-1], "why not")
+            elif deed == "amend" and kept:
+                spool.amend(steps[kept[-1]]._replace(reward=0.5))
+            on_disk = spool._execute(
+                "SELECT place, session, sequence, record FROM transitions ORDER BY place"
+            ).fetchall()
+            for after in range(made + 2):
+                assert [row[:4] for row in spool.pending(99, after)] == [row for row in on_disk if row[0] > after]
+                assert [row[:4] for row in spool.pending(2, after)] == [row for row in on_disk if row[0] > after][:2]
+
+
+def test_to_forget_is_a_transaction_for_several_steps_and_at_once_when_there_is_no_new_one(spool):
+    hub = InProcessHub()
+    learner = hub.open_learner("cafe")
+    sender = SpooledSender(spool, hub.actor())
+    sender.connect(hello(), 1.0)
+    left = []
+    for step in make_episode(steps=9)[:7]:
+        sender.send(step)
+        sender.pump()
+        learner.receive(0.0)
+        learner.acknowledge("session", step.provenance.sequence)
+        left.append(spool.counters()["spooled"])
+    assert left == [1, 2, 3, 1, 2, 3, 4]
+    sender.pump()
+    assert spool.counters()["spooled"] == 0
+
+
 def test_earlier_sessions_come_first_after_a_restart(tmp_path):
     path = tmp_path / "spool.sqlite"
     earlier, later = make_episode(session="zz-earlier"), make_episode(session="aa-later")
@@ -175,8 +234,9 @@ def test_what_the_disk_has_changed_goes_into_quarantine(spool):
     for step in make_episode(steps=3):
         spool.append(step)
     spool._execute("UPDATE transitions SET record = zeroblob(100) WHERE sequence = 1")
+    spool.close()  # memory has what was made since it was opened
+    spool.open()
     sender = SpooledSender(spool, link := Recorder())
-    spool._bytes = sum(len(row.record) for row in spool.pending(9))
     sender.pump()
     assert link.offers == [[0, 2]]
     assert [(row.sequence, row.reason) for row in spool.quarantined()] == [(1, "the disk has changed it")]
