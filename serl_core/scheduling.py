@@ -10,6 +10,7 @@ from serl_core.errors import ConfigError
 
 NICE = 10  # of 0 to 19: a tenth of an ordinary thread's share where there is not enough for both
 PRIORITY = 10  # of SCHED_FIFO's 1 to 99: before every ordinary process, after the kernel's own threads
+LAST_PRIORITY = 1  # likewise, and after all threads of ours that go before others
 
 
 def go_before_others() -> None:

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import zmq
 
 from serl_core.errors import TransportError
-from serl_core.scheduling import go_behind
+from serl_core.scheduling import LAST_PRIORITY, go_behind
 from serl_core.transport.doorkeeper import Doorkeeper
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,9 @@ class SocketThread:
         self, name: str, kind: int, max_message_bytes: int, side: Side, doorkeeper: Doorkeeper | None = None
     ) -> None:
         self._context = zmq.Context()
-        if sys.platform == "linux":  # its own threads copy all that comes, and no step waits for them
-            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_OTHER)
+        if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_FIFO:
+            self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_FIFO)
+            self._context.set(zmq.THREAD_PRIORITY, LAST_PRIORITY)  # they copy all that comes: no step waits
         self._door = doorkeeper.open(self._context) if doorkeeper is not None else None
         self._doorkeeper = doorkeeper
         self.socket = self._context.socket(kind)

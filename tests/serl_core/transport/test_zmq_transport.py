@@ -1,12 +1,15 @@
 import logging
+import os
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
 
 from serl_core.errors import ConfigError, TransportError
+from serl_core.scheduling import before_others
 from serl_core.testing.conformance import DIGEST, TRANSPORT_CHECKS
 from serl_core.testing.episodes import assert_same_transitions, make_episode
 from serl_core.testing.faults.proxy import FaultyLine
@@ -245,3 +248,16 @@ def test_a_connection_that_only_the_actor_believes_in_is_begun_anew(learner, cap
     assert learner.counters()["introduced"] >= 2
     for words in ("no word from tcp://127.0.0.1", "connected: actor 'actor'", "left: actor 'actor'"):
         assert words in caplog.text
+
+
+def test_what_carries_messages_goes_before_ordinary_processes_and_after_all_that_steps_wait_for():
+    """Ordinary ones waited for whatever else had the processor, with what an acknowledgement was in."""
+    try:
+        with before_others(), ZmqLearnerLink(DIGEST):
+            threads = {int(task.name): (task / "comm").read_text() for task in Path("/proc/self/task").iterdir()}
+            carriers = [thread for thread, name in threads.items() if name.startswith("ZMQbg")]
+            found = {(os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority) for thread in carriers}
+    except ConfigError as refusal:  # of a system that does not allow it
+        assert "--real-time-priority" in str(refusal)  # noqa: PT017
+    else:
+        assert found == {(os.SCHED_FIFO, 1)}
