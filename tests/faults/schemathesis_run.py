@@ -54,18 +54,22 @@ def served(service: RobotService, token: str) -> Iterator[Served]:
             thread.join()
 
 
-def run_schemathesis(url: str, token: str, folder: Path, *, seed: int, examples: int) -> dict[str, Any]:
+def run_schemathesis(
+    url: str, token: str, folder: Path, *, seed: int, examples: int, phases: str = "coverage,fuzzing"
+) -> dict[str, Any]:
     """Run it on every route, and return its report; it fails if one answer is of 500 or above.
 
     Args:
-        folder: where it writes.
-        examples: random ones per route, beside those at the bounds of each field.
+        folder: where it writes; made if there is none.
+        examples: random ones per route, of the phase `fuzzing`.
+        phases: `coverage` has those at the bounds of each field.
     """
+    folder.mkdir(exist_ok=True)
     report = folder / "report.json"
     done = subprocess.run(
         [
             *COMMAND, f"{url}/openapi.json", "--header", f"Authorization: Bearer {token}", "--seed", str(seed),
-            "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--checks", "not_a_server_error",
+            "--phases", phases, "--max-examples", str(examples), "--checks", "not_a_server_error",
             "--generation-database", "none", "--no-shrink", "--no-color", "--report-json-path", str(report),
         ],
         cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
