@@ -29,7 +29,7 @@ from tests.faults.robot_rig import child, served_arm, until
 pytestmark = pytest.mark.long
 
 G1_S, OUTAGE_S = 60.0, 8.0
-G4_BOUTS = 30  # with weights, and as many without: the more, the less one stall of the machine weighs
+G4_BOUTS = 36  # with weights, and as many without: the more, the less one stall of the machine weighs
 Ticks = list[tuple[float, float]]  # when each began, and how late, in s
 
 

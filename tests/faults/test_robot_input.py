@@ -2,12 +2,14 @@
 
 import json
 import math
+import multiprocessing
 import random
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -263,6 +265,15 @@ class Walk:
         self.speed_m_s = self.spring_n = self.spring_in_all_n = self.impact_n = self.outside_m = 0.0
         self.pressing_n = self.pressing_in_all_n = 0.0  # of one axis; of all together
 
+    @classmethod
+    def of_all(cls, walks: list["Walk"]) -> "Walk":
+        """Return the counts of several together, and the most of each of the rest."""
+        found = cls()
+        for name, of_none in vars(cls()).items():
+            values = [getattr(walk, name) for walk in walks]
+            setattr(found, name, sum(values) if isinstance(of_none, int) else max(values))
+        return found
+
     def go(self, made: Arm, box: SafetyLimits, drawn: np.random.Generator, commands: int) -> None:
         """Send a command in every tick; a new aim about each 200, so that the arm gets up to speed."""
         law = made.backend._arm._law  # type: ignore[attr-defined]
@@ -309,6 +320,25 @@ class Walk:
         self.pressing_in_all_n = max(self.pressing_in_all_n, float(np.linalg.norm(pressing_n, axis=1).max()))
 
 
+WALKED = (  # the box's low and high end, and where the arm starts
+    ((0.4, -0.12, -0.01), (0.6, 0.12, 0.2), (0.5, 0.0, 0.17, *DOWN)),
+    ((0.35, -0.25, 0.2), (0.65, 0.25, 0.5), (0.5, 0.0, 0.35, *DOWN)),
+)
+
+
+def walked(place: int, gains: list[ImpedanceParams], commands: int, seed: int) -> Walk:
+    """Walk in one of WALKED with each of some gains."""
+    walk, drawn = Walk(), np.random.default_rng([seed, place])
+    low, high, start = WALKED[place]
+    box = SafetyLimits(box_low_m=low, box_high_m=high, commands_per_s=1000.0, soft_wall_n_m=0.0)
+    for params in gains:
+        with arm(box, start=start) as made:
+            made.set_gains(params)
+            made.advance(1.0)
+            walk.go(made, box, drawn, commands)
+    return walk
+
+
 @row("R5")
 @pytest.mark.long
 @pytest.mark.timeout(600)
@@ -318,21 +348,12 @@ def test_a_random_walk_of_valid_commands_keeps_speed_force_and_box(observed: Obs
     The gains are the extremes of what a server takes, and others drawn from all of that. The peak of an impact is the
     moving mass's, and no control can bound it: it is told, not asserted.
     """
-    walk = Walk()
     drawn = np.random.default_rng(seed)
-    places = (
-        ((0.4, -0.12, -0.01), (0.6, 0.12, 0.2), (0.5, 0.0, 0.17, *DOWN)),
-        ((0.35, -0.25, 0.2), (0.65, 0.25, 0.5), (0.5, 0.0, 0.35, *DOWN)),
-    )
     gains = [*WALKS.values(), *(allowed_gains(drawn, SafetyLimits()) for _ in range(DRAWN))]
-    each = 100_000 // (len(places) * len(gains)) + 1
-    for low, high, start in places:
-        box = SafetyLimits(box_low_m=low, box_high_m=high, commands_per_s=1000.0, soft_wall_n_m=0.0)
-        for params in gains:
-            with arm(box, start=start) as made:
-                made.set_gains(params)
-                made.advance(1.0)
-                walk.go(made, box, drawn, each)
+    each = 100_000 // (len(WALKED) * len(gains)) + 1
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:  # a core for each place
+        walks = [pool.submit(walked, place, gains, each, seed) for place in range(len(WALKED))]
+        walk = Walk.of_all([each.result() for each in walks])
     observed(
         f"{walk.accepted} accepted, {walk.refused} refused, {len(gains)} sets of gains, {DRAWN} of them drawn; at most "
         f"{walk.speed_m_s:.3f} m/s, the spring {walk.spring_n:.1f} N per axis ({walk.spring_in_all_n:.1f} N in all), "
