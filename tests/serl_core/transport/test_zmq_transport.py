@@ -1,7 +1,7 @@
 import logging
 import os
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -250,13 +250,22 @@ def test_a_connection_that_only_the_actor_believes_in_is_begun_anew(learner, cap
         assert words in caplog.text
 
 
+def carriers():
+    """Return ZeroMQ's threads of this process."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found |= {int(task.name)} if (task / "comm").read_text().startswith("ZMQbg") else set()
+    return found
+
+
 def test_what_carries_messages_goes_before_ordinary_processes_and_after_all_that_steps_wait_for():
     """Ordinary ones waited for whatever else had the processor, with what an acknowledgement was in."""
     try:
+        before = carriers()  # of other links
         with before_others(), ZmqLearnerLink(DIGEST):
-            threads = {int(task.name): (task / "comm").read_text() for task in Path("/proc/self/task").iterdir()}
-            carriers = [thread for thread, name in threads.items() if name.startswith("ZMQbg")]
-            found = {(os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority) for thread in carriers}
+            new = carriers() - before
+            found = {(os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority) for thread in new}
     except ConfigError as refusal:  # of a system that does not allow it
         assert "--real-time-priority" in str(refusal)  # noqa: PT017
     else:
