@@ -282,6 +282,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, help="folder that is kept; without it a temporary one")
     args = parser.parse_args()
+    if args.run is not None and (args.run / "actor").exists():  # what was made then would count as lost now
+        parser.error(f"--run {args.run} holds a soak already; give a folder that is new, or remove that one")
     with ExitStack() as stack:
         folder = args.run or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="serl-soak-")))
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from benchmarks.soak import FAULTS, grown
+from benchmarks.soak import FAULTS, grown, main
 from benchmarks.soak_lab import Lab, Program
 from benchmarks.soak_stub import EPISODE_STEPS, TASK, steps
 from serl_core.envs.task import load_task
@@ -93,6 +93,16 @@ def test_what_a_program_holds_is_looked_at_over_each_of_its_lives():
     back = [{"fds": 40.0, "link_connected": 9.0}] * 6
     assert grown([away + back], "fds", 9) == 0.0
     assert grown([away + back + [{"fds": 41.0, "link_connected": 9.0}] * 6], "fds", 9) == 1.0
+
+
+def test_the_folder_of_another_soak_is_refused(tmp_path, monkeypatch, capsys):
+    """What the other one made counted as lost."""
+    (tmp_path / "actor").mkdir()
+    monkeypatch.setattr(sys, "argv", ["soak.py", "--run", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"--run {tmp_path} holds a soak already" in capsys.readouterr().err
 
 
 def test_a_program_that_ends_by_itself_is_told_and_one_that_is_killed_is_not(lab, tmp_path):
